@@ -1,0 +1,61 @@
+"""Who is asking, and what a route demands of them. Checked in ``web/auth.py``, declared on each route.
+
+Every route names its demand in ``opt={"access": ...}``; a route without one is refused at start.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Role(StrEnum):
+    """Roles of people (JWT). Each includes the ones before it."""
+
+    USER = "user"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What an API key may do. People get scopes by role (see ``SCOPES_OF``)."""
+
+    EMAILS_SEND = "emails:send"
+    EMAILS_READ = "emails:read"
+    ORCHESTRATION_RUN = "orchestration:run"
+    ORCHESTRATION_READ = "orchestration:read"
+    ADMIN_READ = "admin:read"
+    ADMIN_OPERATE = "admin:operate"
+    ADMIN_WRITE = "admin:write"
+
+
+_USER = frozenset({Scope.EMAILS_SEND, Scope.EMAILS_READ, Scope.ORCHESTRATION_RUN, Scope.ORCHESTRATION_READ})
+SCOPES_OF: dict[Role, frozenset[Scope]] = {
+    Role.USER: _USER,
+    Role.VIEWER: _USER | {Scope.ADMIN_READ},
+    Role.OPERATOR: _USER | {Scope.ADMIN_READ, Scope.ADMIN_OPERATE},
+    Role.ADMIN: frozenset(Scope),
+}
+
+PUBLIC = "public"  # opt={"access": PUBLIC}: no token needed
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """The authenticated caller. ``id`` is the token's subject, or the API key's id; it is what rows belong to.
+
+    ``sees_all``: rows of others too (role viewer and above, or scope admin:read).
+    """
+
+    id: str
+    kind: str  # "user" or "key"
+    scopes: frozenset[Scope]
+    role: Role | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        return Scope.ADMIN_READ in self.scopes
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes

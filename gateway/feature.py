@@ -1,0 +1,34 @@
+"""What a feature is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from gateway.infra.lifecycle import Component
+from gateway.jobs.engine import Engine
+from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.registry import Task
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What ``runtime`` hands to each feature's ``feature(platform)``."""
+
+    settings: Settings
+    pool: asyncpg.Pool[asyncpg.Record]
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One folder of ``services/``. ``components`` start with the workers (in order) and stop after them (reversed)."""
+
+    name: str
+    queues: tuple[QueuePolicy, ...]
+    tasks: tuple[Task[Any], ...]
+    routes: tuple[Any, ...]
+    components: tuple[Component, ...] = ()

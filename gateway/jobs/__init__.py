@@ -1,0 +1,1 @@
+"""The job engine. It knows nothing of e-mail or agents."""

@@ -1,0 +1,93 @@
+"""Which code performs which task, and which queue it belongs to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from gateway.jobs.errors import UnknownQueue, UnknownTask
+from gateway.jobs.job import ClaimedJob
+from gateway.jobs.policy import QueuePolicy
+
+A = TypeVar("A")
+
+
+class TaskContext(Protocol):
+    """What a task may know of its attempt."""
+
+    job: ClaimedJob
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds left before the attempt is cut."""
+        ...
+
+    async def progress(self, stage: str, percent: int) -> None:
+        """Publish how far the attempt is; kept on the row."""
+        ...
+
+    def still_held(self) -> bool:
+        """False once this process learned that its lease is gone; the task is cancelled right after."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[A]):
+    """A task: ``perform(argument, context)`` returns a JSON-able result, or raises (see ``errors``)."""
+
+    name: str
+    queue: str
+    args: type[A]
+    perform: Callable[[A, TaskContext], Awaitable[Any]]
+
+
+class Registry:
+    """Queues and tasks by name. Filled by ``runtime`` before the first worker starts; only read afterwards."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, QueuePolicy] = {}
+        self._tasks: dict[str, Task[Any]] = {}
+
+    def add_queue(self, policy: QueuePolicy) -> None:
+        if policy.name in self._queues:
+            raise ValueError(f"queue {policy.name!r} is declared twice")
+        self._queues[policy.name] = policy
+
+    def add_task(self, task: Task[Any]) -> None:
+        """Raises ValueError when the name is taken, the queue unknown or the function not async."""
+        if task.name in self._tasks:
+            raise ValueError(f"task {task.name!r} is declared twice")
+        if not inspect.iscoroutinefunction(task.perform):
+            raise ValueError(f"task {task.name!r} is not async: it would block the one event loop")
+        self.queue(task.queue)
+        self._tasks[task.name] = task
+
+    @property
+    def queues(self) -> tuple[QueuePolicy, ...]:
+        return tuple(self._queues.values())
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        return tuple(self._queues)
+
+    def queue(self, name: str) -> QueuePolicy:
+        try:
+            return self._queues[name]
+        except KeyError:
+            raise UnknownQueue(name, self.queue_names) from None
+
+    def task(self, name: str) -> Task[Any]:
+        try:
+            return self._tasks[name]
+        except KeyError:
+            raise UnknownTask(name) from None
+
+    def arguments(self, job: ClaimedJob) -> Any:
+        """The job's argument in the task's type. Raises ``msgspec.ValidationError`` or ``UnknownTask``."""
+        return msgspec.convert(job.args, self.task(job.task).args)
+
+
