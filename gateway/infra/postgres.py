@@ -1,0 +1,118 @@
+"""PostgreSQL: the pool that everything shares, and what its errors mean."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 30.0
+
+_SERVER_SETTINGS: Final = {
+    # Every statement is a short one on few rows: compiling it costs more than running it.
+    "jit": "off",
+    "timezone": "UTC",
+    # A process that hangs inside a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": "30s",
+}
+
+_UNAVAILABLE: Final = (
+    OSError,  # refused, reset, and TimeoutError: no answer within the bounds above
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # a failover left us connected to the standby
+)
+
+
+async def open_pool(
+    url: str,
+    *,
+    min_size: int = 1,
+    max_size: int = 10,
+    application_name: str = "gateway",
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+) -> asyncpg.Pool[asyncpg.Record]:
+    """Connect ``min_size`` connections. Raises what ``is_unavailable`` knows when the server cannot be reached.
+
+    ``json`` and ``jsonb`` values are Python values in and out. Connections carry no session state: callers take
+    transaction-level locks only, and use no ``SET`` without ``LOCAL``, no ``LISTEN`` and no cursor outside a transaction.
+    """
+    return await asyncpg.create_pool(
+        url,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        max_inactive_connection_lifetime=300,
+        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+        init=set_codecs,
+        reset=_keep_session,
+    )
+
+
+async def connect(
+    url: str, *, application_name: str = "gateway", command_timeout_s: float | None = COMMAND_TIMEOUT_S
+) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection outside the pool, with the pool's settings. ``command_timeout_s=None`` waits without end."""
+    connection = await asyncpg.connect(
+        url,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings={**_SERVER_SETTINGS, "application_name": application_name},
+    )
+    await set_codecs(connection)
+    return connection
+
+
+async def set_codecs(connection: Any) -> None:
+    """Make ``json`` and ``jsonb`` Python values on this connection."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
+    )
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=msgspec.json.encode, decoder=msgspec.json.decode, format="binary"
+    )
+
+
+def _encode_jsonb(value: Any) -> bytes:
+    return b"\x01" + msgspec.json.encode(value)  # 1 is the version of jsonb's binary form (jsonb_recv)
+
+
+def _decode_jsonb(data: bytes) -> Any:
+    return msgspec.json.decode(data[1:])
+
+
+async def _keep_session(_connection: Any) -> None:
+    # asyncpg's own reset costs a round trip at every release, to undo state that no caller sets (see open_pool).
+    return None
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the server is away or refuses connections: the same statement may succeed later, on a new connection."""
+    if isinstance(error, _UNAVAILABLE):
+        return True
+    # asyncpg has one class for misuse and for a closed connection or pool; only the words tell them apart.
+    return isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error))
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password replaced, for people and logs. Anything that is not a URL is replaced as a whole."""
+    try:
+        parts = urlsplit(url)
+        if not parts.scheme or not parts.netloc:
+            return "•••"
+        credentials, _, address = parts.netloc.rpartition("@")
+        user, colon, _ = credentials.partition(":")
+    except ValueError:
+        return "•••"
+    if not colon:
+        return url if "password=" not in parts.query else urlunsplit(parts._replace(query="•••"))
+    query = "•••" if "password=" in parts.query else parts.query
+    return urlunsplit(parts._replace(netloc=f"{user}:•••@{address}", query=query))
