@@ -1,0 +1,18 @@
+"""Settings of the process: one frozen value, read once. ``load`` is the only reader of the environment and secret files."""
+
+from gateway.settings.loading import Loaded, load
+from gateway.settings.model import Role, Settings
+from gateway.settings.problems import SettingProblem, SettingsError
+from gateway.settings.show import SettingRow, masked_url, setting_rows
+
+__all__ = [
+    "Loaded",
+    "Role",
+    "SettingProblem",
+    "SettingRow",
+    "Settings",
+    "SettingsError",
+    "load",
+    "masked_url",
+    "setting_rows",
+]

@@ -1,0 +1,103 @@
+"""What settings must be together, and what a secret must be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from gateway.settings.model import Settings
+from gateway.settings.problems import SECRET_HINT, SettingProblem
+
+SECRET_BYTES = 32  # HS256: a key as long as the hash, RFC 7518 section 3.2
+_EXAMPLES = (
+    "change-me",
+    "changeme",
+    "change_me",
+    "your-",
+    "your_",
+    "example",
+    "placeholder",
+    "replace-me",
+    "default",
+    "supersecret",
+    "super-secret",
+)
+
+
+def weak_secret(value: str) -> str | None:
+    """Why this is no secret, or None."""
+    lowered = value.lower()
+    for example in _EXAMPLES:
+        if example in lowered:
+            return f'is an example value (it contains "{example}")'
+    size = len(value.encode())
+    if size < SECRET_BYTES:
+        return f"has {size} bytes, {SECRET_BYTES} are needed"
+    if len(set(value)) < 6:
+        return "repeats the same few characters"
+    return None
+
+
+def check_together(settings: Settings, *, serving: bool) -> Iterator[SettingProblem]:
+    """Problems between settings. ``serving`` False: a command that needs the database only."""
+    rules: list[Callable[[Settings], Iterator[SettingProblem]]] = [_redis, _mail_login]
+    if serving:
+        rules += [_callers, _mail]
+    for rule in rules:
+        yield from rule(settings)
+
+
+def _callers(settings: Settings) -> Iterator[SettingProblem]:
+    if not settings.serves_api:
+        return
+    if settings.auth_mode == "none":
+        if not settings.on_loopback:
+            yield SettingProblem(
+                "AUTH_MODE",
+                f"is none, but HOST={settings.host} can be reached from other machines",
+                "Set AUTH_MODE=jwt, or HOST=127.0.0.1.",
+            )
+        return
+    if settings.jwt_secret is None and settings.jwt_jwks_url is None:
+        yield SettingProblem(
+            "JWT_SECRET",
+            "is not set, and neither is JWT_JWKS_URL",
+            f"{SECRET_HINT}\nOr set JWT_JWKS_URL to your identity provider's keys.",
+        )
+    if settings.jwt_jwks_url is not None and not _safe_to_fetch(settings.jwt_jwks_url):
+        yield SettingProblem(
+            "JWT_JWKS_URL", "is http://: whoever is on the way could replace the keys", "Use its https:// address."
+        )
+
+
+def _safe_to_fetch(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _redis(settings: Settings) -> Iterator[SettingProblem]:
+    if settings.queue_redis_url is not None:
+        return
+    fix = "Set REDIS_URL, for example redis://localhost:6379/0, or unset this to run in direct mode."
+    if settings.use_job_queue:
+        yield SettingProblem("USE_JOB_QUEUE", "is true, but no Redis is set", fix)
+    if settings.redis_required:
+        yield SettingProblem("REDIS_REQUIRED", "is true, but no Redis is used", fix)
+
+
+def _mail_login(settings: Settings) -> Iterator[SettingProblem]:
+    if settings.smtp_user and settings.smtp_password is None:
+        yield SettingProblem("SMTP_PASSWORD", "is not set, but SMTP_USER is", "Set both, or neither.")
+    if settings.smtp_password and not settings.smtp_user:
+        yield SettingProblem("SMTP_USER", "is not set, but SMTP_PASSWORD is", "Set both, or neither.")
+
+
+def _mail(settings: Settings) -> Iterator[SettingProblem]:
+    sends = settings.queue_names is None or any(name.startswith("email") for name in settings.queue_names)
+    if settings.runs_workers and sends and settings.smtp_host is None:
+        yield SettingProblem(
+            "SMTP_HOST",
+            "is not set, and this process sends e-mails",
+            "Set your mail server, for example SMTP_HOST=smtp.shop.example.\n"
+            "To send none from here: GATEWAY_ROLE=api, or GATEWAY_QUEUES without email.",
+        )

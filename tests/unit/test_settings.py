@@ -1,0 +1,218 @@
+"""Settings: where they come from, and how wrong ones are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import Role, Settings, SettingsError, load, masked_url, setting_rows
+
+SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
+GOOD = {"DATABASE_URL": "postgresql://gw:pw@db/gateway", "JWT_SECRET": SECRET, "SMTP_HOST": "smtp.example"}
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    return tmp_path / "no-secrets"
+
+
+def problems_of(environ: dict[str, str], secrets_dir: Path) -> dict[str, str]:
+    with pytest.raises(SettingsError) as raised:
+        load(environ, secrets_dir)
+    return {problem.name: problem.seen for problem in raised.value.problems}
+
+
+def test_defaults_are_those_of_the_documents(nowhere: Path) -> None:
+    settings = load(GOOD, nowhere).settings
+    assert settings.port == 3003
+    assert settings.gateway_role is Role.ALL
+    assert (settings.email_queue_concurrency, settings.email_rate_max, settings.email_rate_duration_ms) == (5, 10, 1000)
+    assert (settings.email_attempts, settings.email_backoff_ms) == (3, 60_000)
+    assert (settings.orchestration_queue_concurrency, settings.orchestration_rate_max) == (3, 5)
+    assert settings.orchestration_rate_duration_ms == 60_000
+    assert (settings.orchestration_backoff_ms, settings.orchestration_timeout_ms) == (30_000, 600_000)
+    assert (settings.completed_retention_s, settings.completed_retention_count) == (86_400, 1000)
+    assert (settings.orchestration_completed_retention_count, settings.failed_retention_s) == (500, 604_800)
+    assert (settings.stalled_interval_ms, settings.max_stalled_count, settings.lock_duration_ms) == (30_000, 2, 30_000)
+    assert settings.shutdown_grace_s == 630
+    assert settings.queue_redis_url is None
+
+
+def test_all_problems_are_reported_together_with_secrets_masked(nowhere: Path) -> None:
+    environ = {
+        "DATABASE_URL": "mysql://root:hunter2@db/x",
+        "REDIS_URL": "http://:hunter2@redis:6380",
+        "JWT_SECRET": "change-me",
+        "EMAIL_ATTEMPTS": "many",
+        "SMTP_FROM_EMAIL": "Shop",
+    }
+    with pytest.raises(SettingsError) as raised:
+        load(environ, nowhere)
+    message = str(raised.value)
+    assert message.startswith("Cannot start: 5 settings need attention\n\n  ")
+    assert message.endswith("\n\n  All settings: gateway config docs")
+    for name in environ:
+        assert f"\n  {name:<16}" in message
+    assert "hunter2" not in message
+    assert "mysql://root:•••@db/x" in message
+    assert '"many" is not a whole number' in message
+    assert "Default is 3." in message
+    assert "openssl rand -hex 32" in message
+
+
+def test_the_fix_stands_below_what_was_seen(nowhere: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(GOOD | {"PORT": "99999"}, nowhere)
+    assert str(raised.value).splitlines() == [
+        "Cannot start: 1 setting needs attention",
+        "",
+        '  PORT "99999" is more than 65535',
+        "       Default is 3003.",
+        "",
+        "  All settings: gateway config docs",
+    ]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "change-me-change-me-change-me-change-me",
+        "your-256-bit-secret-your-256-bit-secret",
+        "short",
+        "a" * 40,
+        "x1y2" * 8,
+    ],
+)
+def test_default_and_short_secrets_stop_the_start(secret: str, nowhere: Path) -> None:
+    assert set(problems_of(GOOD | {"JWT_SECRET": secret}, nowhere)) == {"JWT_SECRET"}
+
+
+def test_weak_secrets_are_a_warning_in_development(nowhere: Path) -> None:
+    loaded = load(GOOD | {"JWT_SECRET": "short", "GATEWAY_ENV": "development"}, nowhere)
+    assert any("JWT_SECRET has 5 bytes" in warning for warning in loaded.warnings)
+
+
+def test_missing_ones_are_named(nowhere: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"SMTP_HOST": "smtp.example"}, nowhere)
+    assert [(p.name, p.seen) for p in raised.value.problems] == [("DATABASE_URL", "is not set")]
+    assert set(problems_of({"DATABASE_URL": GOOD["DATABASE_URL"]}, nowhere)) == {"JWT_SECRET", "SMTP_HOST"}
+
+
+def test_a_command_that_needs_the_database_only_asks_for_no_more(nowhere: Path) -> None:
+    assert load({"DATABASE_URL": GOOD["DATABASE_URL"]}, nowhere, serving=False).settings.jwt_secret is None
+
+
+def test_without_tokens_only_on_loopback(nowhere: Path) -> None:
+    open_to_all = {name: value for name, value in GOOD.items() if name != "JWT_SECRET"} | {"AUTH_MODE": "none"}
+    assert "HOST=0.0.0.0" in problems_of(open_to_all, nowhere)["AUTH_MODE"]
+    for host in ("127.0.0.1", "localhost", "::1"):
+        assert load(open_to_all | {"HOST": host}, nowhere).settings.auth_mode == "none"
+
+
+def test_files_win_over_plain_variables(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "JWT_SECRET").write_text(SECRET[::-1] + "\n")
+    password = tmp_path / "password"
+    password.write_text("of the file\n")
+    environ = GOOD | {"SMTP_USER": "me", "SMTP_PASSWORD": "plain", "SMTP_PASSWORD_FILE": str(password)}
+    loaded = load(environ, secrets)
+    assert loaded.settings.jwt_secret is not None and loaded.settings.jwt_secret.get_secret_value() == SECRET[::-1]
+    assert loaded.settings.smtp_password is not None
+    assert loaded.settings.smtp_password.get_secret_value() == "of the file"
+    assert loaded.sources["jwt_secret"] == f"file {secrets / 'JWT_SECRET'}"
+    assert loaded.sources["smtp_password"] == f"file {password}"
+    assert loaded.sources["smtp_host"] == "environment"
+    assert "port" not in loaded.sources
+
+
+def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    environ = {name: value for name, value in GOOD.items() if name != "DATABASE_URL"}
+    seen = problems_of(environ | {"DATABASE_URL_FILE": str(tmp_path / "gone")}, tmp_path)
+    assert set(seen) == {"DATABASE_URL_FILE"}
+    assert "No such file" in seen["DATABASE_URL_FILE"]
+
+
+def test_env_file_gives_way_to_the_environment_and_names_its_lines(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("# mine\nPORT=4000\nLOG_LEVEL='debug'\n")
+    loaded = load(GOOD | {"PORT": "5000"}, tmp_path, env_file=env_file)
+    assert (loaded.settings.port, loaded.settings.log_level) == (5000, "debug")
+    assert (loaded.sources["port"], loaded.sources["log_level"]) == ("environment", ".env:3")
+
+
+def test_unknown_names_get_a_suggestion(nowhere: Path) -> None:
+    loaded = load(
+        GOOD | {"REDIS_ULR": "x", "SMTP_COLOUR": "x", "PATH": "/bin", "REDIS_SERVICE_HOST": "10.0.0.1"}, nowhere
+    )
+    assert loaded.warnings == (
+        "REDIS_ULR is not a setting. Did you mean REDIS_URL?",
+        "SMTP_COLOUR is not a setting.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({"REDIS_URL": "redis://a:6379"}, "redis://a:6379"),
+        ({"REDIS_URL": "redis://a:6379", "REDIS_QUEUE_URL": "rediss://u:p@b:6380"}, "rediss://u:p@b:6380"),
+        ({"REDIS_HOST": "c", "REDIS_PASSWORD": "p@ss/word"}, "redis://:p%40ss%2Fword@c:6379/0"),
+        ({"REDIS_HOST": "c", "REDIS_PORT": "tcp://10.0.0.7:6379"}, "redis://c:6379/0"),
+        ({"REDIS_URL": ""}, None),
+        ({"REDIS_URL": "redis://a:6379", "USE_JOB_QUEUE": "false"}, None),
+    ],
+)
+def test_redis_forms(given: dict[str, str], used: str | None, nowhere: Path) -> None:
+    assert load(GOOD | given, nowhere).settings.queue_redis_url == used
+
+
+def test_redis_demanded_but_not_set(nowhere: Path) -> None:
+    assert set(problems_of(GOOD | {"USE_JOB_QUEUE": "true", "REDIS_REQUIRED": "1"}, nowhere)) == {
+        "USE_JOB_QUEUE",
+        "REDIS_REQUIRED",
+    }
+
+
+def test_roles_decide_what_is_needed(nowhere: Path) -> None:
+    worker = load({k: v for k, v in GOOD.items() if k != "JWT_SECRET"} | {"GATEWAY_ROLE": "worker"}, nowhere).settings
+    assert worker.runs_workers and not worker.serves_api
+    api = load({k: v for k, v in GOOD.items() if k != "SMTP_HOST"} | {"GATEWAY_ROLE": "API"}, nowhere).settings
+    assert api.serves_api and not api.runs_workers
+    assert not load(GOOD | {"DISABLE_BACKGROUND_WORKERS": "true"}, nowhere).settings.runs_workers
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"), [("true", "tls"), ("false", "auto"), ("STARTTLS", "starttls"), ("none", "none")]
+)
+def test_smtp_secure_understands_other_mailers(given: str, mode: str, nowhere: Path) -> None:
+    assert load(GOOD | {"SMTP_SECURE": given}, nowhere).settings.smtp_secure == mode
+
+
+def test_nothing_shown_holds_a_secret(nowhere: Path) -> None:
+    environ = GOOD | {"REDIS_URL": "redis://:hunter2@r:1", "SMTP_USER": "u", "SMTP_PASSWORD": "hunter2"}
+    loaded = load(environ, nowhere)
+    rows = setting_rows(loaded.settings, loaded.sources)
+    text = repr(rows) + repr(loaded.settings)
+    assert "hunter2" not in text and ":pw@" not in text and SECRET not in text
+    by_name = {row.name: row for row in rows}
+    assert by_name["REDIS_URL"].value == "redis://:•••@r:1"
+    assert by_name["EMAIL_ATTEMPTS"].source == "default"
+
+
+def test_every_setting_has_a_sentence() -> None:
+    for row in setting_rows():
+        assert row.description.endswith(".") and len(row.description) > 15, row.name
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings(database_url="postgresql://db/x")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_masked_url_keeps_what_helps() -> None:
+    assert masked_url("postgresql://gw:pw@db:5432/x?sslmode=require&password=pw") == (
+        "postgresql://gw:•••@db:5432/x?sslmode=require&password=•••"
+    )
