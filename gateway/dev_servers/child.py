@@ -1,0 +1,185 @@
+"""A server process that ends with ours."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.02
+# A killed postmaster leaves children that hold its files for a moment; a port may be taken between choice and use.
+_START_ATTEMPTS: Final = 10
+_RETRY_S: Final = 0.2
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class DevServerError(Exception):
+    """A server cannot be started; the message says why and what to do."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ChildServer:
+    """A server process with one data directory and one port, both kept over restarts.
+
+    The kernel ends it when the thread that started it ends (Linux), so ``start`` must be called in the main thread.
+    """
+
+    def __init__(self, name: str, directory: Path, port: int) -> None:
+        self.directory = directory.resolve()
+        self.port = port or free_port()
+        self._name = name
+        self._may_move = port == 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory / f"{self._name}.log"
+
+    def stop(self) -> None:
+        """End it cleanly and wait for that. Safe to call twice, and on one never started."""
+        if self.pid is not None:
+            self._signal(signal.SIGCONT)
+            self._signal(signal.SIGINT)
+        self._wait_for_end()
+
+    def kill(self) -> None:
+        """End it with SIGKILL and wait for that: what a crash leaves behind is left behind."""
+        if self.pid is not None:
+            self._signal(signal.SIGKILL)
+        self._wait_for_end()
+
+    def erase(self) -> None:
+        """Stop, and delete the directory with all data."""
+        self.stop()
+        for entry in self.directory.glob("*"):
+            if entry.is_symlink() and entry.is_dir():
+                shutil.rmtree(entry.resolve())
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise DevServerError(f"{self._name} is not running")
+        self._process.send_signal(number)
+
+    def _wait_for_end(self) -> None:
+        if self._process is not None:
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(STOP_TIMEOUT_S)
+            self._process = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _launch(self, command: Callable[[], Sequence[str]], ready: Callable[[], bool], user: str | None) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise DevServerError(
+                f"{self._name} must be started in the main thread: it ends with the thread that starts it"
+            )
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            self._process = self._spawn(command(), user)
+            if self._became_ready(ready):
+                self._may_move = False
+                return
+            if attempt == _START_ATTEMPTS:
+                break
+            if self._may_move:
+                self.port = free_port()
+            time.sleep(_RETRY_S)
+        self.kill()
+        raise DevServerError(f"{self._name} did not start on port {self.port}. Its last words:\n{self._last_words()}")
+
+    def _became_ready(self, ready: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.pid is not None:
+            if ready():
+                return True
+            time.sleep(_POLL_S)
+        if self.pid is not None:
+            self._signal(signal.SIGKILL)
+        return False
+
+    def _spawn(self, command: Sequence[str], user: str | None) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=environment(),
+                start_new_session=True,  # Ctrl+C in a terminal must reach the gateway only
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, prepared before the fork
+                **as_user(user),
+            )
+
+    def _lock_directory(self) -> None:
+        """Make the directory this process's own until the server ends. Raises ``DevServerError`` when it is another's."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self._lock is not None:
+            return
+        lock = (self.directory / f"{self._name}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise DevServerError(
+                f"{self.directory} is used by another process. Stop it, or use another --data-dir."
+            ) from None
+        self._lock = lock
+
+    def _last_words(self) -> str:
+        lines = self.log_path.read_text("utf-8", errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-8:])
+
+
+def environment() -> dict[str, str]:
+    # Nothing of ours: PGDATA, PGOPTIONS or LD_PRELOAD would change what is started.
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def as_user(user: str | None) -> dict[str, Any]:
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": [], "umask": 0o077}
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """A hook for the child: SIGINT (a clean stop) when the parent dies, even by SIGKILL. Linux only."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def hook() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return hook

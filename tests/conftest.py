@@ -1,0 +1,173 @@
+"""Real servers for every test: PostgreSQL and Valkey started once, an own database for each test.
+
+``TEST_DATABASE_URL`` and ``TEST_REDIS_URL`` name servers to use instead; all of that Redis is flushed. The
+``DATABASE_URL`` and ``REDIS_URL`` of the environment are never used: they may be somebody's data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import redis
+
+from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
+from gateway.infra.migrate import migrate
+from gateway.infra.postgres import open_pool
+
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests set what they need; nothing of the developer's shell reaches them."""
+    for name in (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "REDIS_HOST",
+        "REDIS_PASSWORD",
+        "SMTP_HOST",
+        "AUTH_MODE",
+        "GATEWAY_TOKEN",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    """A directory that the servers' user may enter (those of pytest itself are private to ours)."""
+    directory = Path(tempfile.mkdtemp(prefix="gateway-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_directory: Path) -> Iterator[str]:
+    """URL of a database whose user may create databases."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    server = EmbeddedPostgres(server_directory / "postgres", durable=False)
+    server.start()
+    yield server.dsn
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_url: str) -> Iterator[str]:
+    """Name of a database with the schema of this version, copied for each test."""
+    name = f"gateway_template_{os.getpid()}"
+
+    async def create() -> None:
+        await _admin(postgres_url, f"CREATE DATABASE {name}")
+        await migrate(_with_database(postgres_url, name))
+
+    _run(create())
+    yield name
+    _run(_admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    """A database of this test's own, with the schema and no rows."""
+    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
+    await _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
+    yield _with_database(postgres_url, name)
+    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
+    """A database of this test's own without a schema."""
+    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
+    await _admin(postgres_url, f"CREATE DATABASE {name}")
+    yield _with_database(postgres_url, name)
+    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    pool = await open_pool(database_url, min_size=1, max_size=10)
+    yield pool
+    # Closing waits for every borrowed connection: a test that leaked one fails here instead of hanging the run.
+    async with asyncio.timeout(10):
+        await pool.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server_url(server_directory: Path) -> Iterator[str]:
+    if given := os.environ.get("TEST_REDIS_URL"):
+        yield given
+        return
+    server = EmbeddedValkey(server_directory / "valkey")
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """An empty Redis, shared by the tests of this run one after the other."""
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushall()
+    return redis_server_url
+
+
+@pytest.fixture
+def own_postgres(server_directory: Path) -> Iterator[Callable[[], EmbeddedPostgres]]:
+    """Start a PostgreSQL that this test alone may stop, kill and restart. No schema, database ``postgres``."""
+    started: list[EmbeddedPostgres] = []
+
+    def start() -> EmbeddedPostgres:
+        server = EmbeddedPostgres(server_directory / f"own-postgres-{next(_numbers)}", durable=False)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def own_valkey(server_directory: Path) -> Iterator[Callable[[], EmbeddedValkey]]:
+    """Start a Valkey that this test alone may stop, kill, pause and restart."""
+    started: list[EmbeddedValkey] = []
+
+    def start(*, appendonly: bool = False) -> EmbeddedValkey:
+        server = EmbeddedValkey(server_directory / f"own-valkey-{next(_numbers)}")
+        started.append(server)
+        server.start(appendonly=appendonly)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+async def _admin(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    # asyncio.run would leave the main thread without the event loop that pytest-asyncio set.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(work)

@@ -1,0 +1,135 @@
+"""The migration runner against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateway.infra.migrate import (
+    Migration,
+    MigrationError,
+    load_migrations,
+    migrate,
+    migration_status,
+    migrations_directory,
+)
+from gateway.infra.postgres import connect
+from tests.support.eventually import eventually
+
+ONE = Migration("0001_one", "CREATE TABLE one (n int PRIMARY KEY); INSERT INTO one VALUES (1);")
+TWO = Migration("0002_two", "ALTER TABLE one ADD COLUMN word text;")
+INDEX = Migration("0002_index", "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS one_n ON one (n);")
+BROKEN = Migration("0002_broken", "CREATE TABLE half (n int); SELECT no_such_function();")
+
+
+async def _status(url: str, *migrations: Migration) -> tuple[bool, str | None]:
+    connection = await connect(url)
+    try:
+        status = await migration_status(connection, migrations)
+        return status.current, status.problem()
+    finally:
+        await connection.close()
+
+
+async def test_eight_starters_at_once_apply_each_file_once(empty_database_url: str) -> None:
+    done = await asyncio.gather(*(migrate(empty_database_url, migrations=(ONE, TWO)) for _ in range(8)))
+    assert sorted(done) == [[]] * 7 + [["0001_one", "0002_two"]]
+
+
+async def test_progress_is_told_before_each_file(empty_database_url: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    await migrate(empty_database_url, migrations=(ONE, TWO), on_progress=lambda *step: told.append(step))
+    assert told == [("0001_one", 1, 2), ("0002_two", 2, 2)]
+
+
+async def test_a_failed_file_leaves_nothing_and_those_before_it_stay(empty_database_url: str) -> None:
+    with pytest.raises(MigrationError, match="0002_broken failed.*no_such_function"):
+        await migrate(empty_database_url, migrations=(ONE, BROKEN))
+    connection = await connect(empty_database_url)
+    assert await connection.fetchval("SELECT n FROM one") == 1
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    await connection.close()
+    assert await migrate(empty_database_url, migrations=(ONE, TWO)) == ["0002_two"]
+
+
+async def test_a_marked_file_runs_outside_of_a_transaction_while_others_wait(empty_database_url: str) -> None:
+    # CREATE INDEX CONCURRENTLY waits for every older snapshot: a waiting starter must not hold one.
+    done = await asyncio.gather(*(migrate(empty_database_url, migrations=(ONE, INDEX)) for _ in range(4)))
+    assert sorted(done) == [[]] * 3 + [["0001_one", "0002_index"]]
+    connection = await connect(empty_database_url)
+    assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'one_n'::regclass")
+    await connection.close()
+
+
+async def test_a_file_changed_after_it_was_applied_is_refused(empty_database_url: str) -> None:
+    await migrate(empty_database_url, migrations=(ONE,))
+    changed = Migration(ONE.name, ONE.sql + " -- later")
+    with pytest.raises(MigrationError, match="changed after they were applied: 0001_one"):
+        await migrate(empty_database_url, migrations=(changed,))
+
+
+async def test_a_schema_behind_says_what_to_run(empty_database_url: str) -> None:
+    assert (await _status(empty_database_url, ONE, TWO))[1] == (
+        "The database is at nothing, this version needs 0002. Run: gateway migrate  (adds 2)"
+    )
+    await migrate(empty_database_url, migrations=(ONE,))
+    assert await _status(empty_database_url, ONE, TWO) == (
+        False,
+        "The database is at 0001, this version needs 0002. Run: gateway migrate  (adds 1)",
+    )
+
+
+async def test_a_newer_schema_says_which_version_to_deploy(empty_database_url: str) -> None:
+    await migrate(empty_database_url, migrations=(ONE, TWO))
+    problem = (await _status(empty_database_url, ONE))[1]
+    assert problem is not None
+    assert problem.startswith("The database is newer (0002) than this version (0001). Deploy 0.")
+    with pytest.raises(MigrationError, match="newer"):
+        await migrate(empty_database_url, migrations=(ONE,))
+
+
+async def test_ddl_gives_way_to_a_long_transaction_and_comes_back(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.infra.migrate._DDL_LOCK_TIMEOUT", "50ms")
+    await migrate(empty_database_url, migrations=(ONE,))
+    reader = await asyncpg.connect(empty_database_url)
+    transaction = reader.transaction()
+    await transaction.start()
+    await reader.fetch("SELECT * FROM one")
+    altering = asyncio.create_task(migrate(empty_database_url, migrations=(ONE, TWO)))
+    watcher = await asyncpg.connect(empty_database_url)
+
+    async def someone_waits() -> bool:
+        return bool(await watcher.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    await eventually(someone_waits)
+    await transaction.rollback()
+    assert await altering == ["0002_two"]
+    await reader.close()
+    await watcher.close()
+
+
+async def test_this_version_s_files_make_a_current_schema(empty_database_url: str) -> None:
+    names = [one.name for one in load_migrations()]
+    assert await migrate(empty_database_url) == names
+    assert await migrate(empty_database_url) == []
+    connection = await connect(empty_database_url)
+    assert (await migration_status(connection)).problem() is None
+    await connection.close()
+
+
+def test_the_folder_is_found_and_its_numbers_have_no_gap() -> None:
+    assert {path.name for path in migrations_directory().iterdir()} >= {"0001_ledger.sql"}
+    assert [one.name[:4] for one in load_migrations()] == [f"{n:04d}" for n in range(1, len(load_migrations()) + 1)]
+
+
+@pytest.mark.parametrize("names", [["0002_gap.sql"], ["0001_a.sql", "0001_b.sql"], ["1_short.sql"], ["0001_Upper.sql"]])
+def test_a_bad_file_name_is_refused(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1")
+    with pytest.raises(MigrationError, match="expected 000"):
+        load_migrations(tmp_path)

@@ -1,0 +1,1 @@
+"""What tests stand on: fakes at the wire, and waiting without sleeping."""

@@ -1,0 +1,106 @@
+"""A TCP proxy that fails on command, between us and a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+
+class Proxy:
+    """Forwards ``127.0.0.1:port`` to one upstream address; the port stays the same over ``down`` and ``up``.
+
+    ``delay_s`` holds back each chunk in both directions. ``stall`` is a black hole: connections are accepted and stay
+    open, nothing passes. ``half_open`` forwards to the server and swallows its answers.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = (host, port)
+        self._server: asyncio.Server | None = None
+        self._links: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._to_server = asyncio.Event()
+        self._to_client = asyncio.Event()
+        self._to_server.set()
+        self._to_client.set()
+        self.delay_s = 0.0
+        self.port = 0
+        self.accepted = 0
+
+    async def __aenter__(self) -> Proxy:
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.down()
+
+    async def up(self) -> None:
+        """Listen (again), forwarding."""
+        self.flow()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def down(self) -> None:
+        """Refuse new connections and reset the open ones, as when the server's machine restarts."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.cut()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every open connection; new ones are served."""
+        for writer in tuple(self._links):
+            writer.transport.abort()
+
+    def stall(self) -> None:
+        """Let nothing pass in either direction until ``flow``."""
+        self._to_server.clear()
+        self._to_client.clear()
+
+    def half_open(self) -> None:
+        """Let requests reach the server, and no answer come back, until ``flow``."""
+        self._to_client.clear()
+
+    def flow(self) -> None:
+        """End ``stall`` and ``half_open``: what was held back passes now."""
+        self._to_server.set()
+        self._to_client.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._links.add(writer)
+        server_writer: asyncio.StreamWriter | None = None
+        try:
+            await self._to_server.wait()
+            server_reader, server_writer = await asyncio.open_connection(*self._upstream)
+            self._links.add(server_writer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(reader, server_writer, self._to_server))
+                group.create_task(self._pump(server_reader, writer, self._to_client))
+        except* OSError:
+            pass  # either side went away: the other one is closed below
+        finally:
+            for link in (writer, server_writer):
+                if link is not None:
+                    self._links.discard(link)
+                    link.transport.abort()
+            self._tasks.discard(task)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        while chunk := await source.read(65536):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            await gate.wait()
+            sink.write(chunk)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
