@@ -1,5 +1,12 @@
 -- The ledger: every accepted job is a row here before its caller hears 202 (docs/architecture.md).
 
+-- Who this ledger is: part of every Redis key, so that two ledgers may share one Redis and never see each other's jobs.
+CREATE TABLE ledger (
+  id          uuid NOT NULL DEFAULT gen_random_uuid(),
+  created_at  timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO ledger DEFAULT VALUES;
+
 CREATE TABLE queues (
   name              text PRIMARY KEY,
   paused_at         timestamptz,
@@ -11,6 +18,58 @@ CREATE TABLE queues (
   start_counts      integer[] NOT NULL DEFAULT '{}',
   updated_at        timestamptz NOT NULL DEFAULT now()
 );
+
+-- How many of `want` jobs may start now, and in how many seconds to ask again when fewer may. With a limit (`rate_max` not
+-- NULL) it locks the queue's row until the end of the transaction: read the window, claim, `spend` are one step.
+CREATE FUNCTION open_gate(queue_name text, want integer, rate_max integer, window_ms integer,
+                          OUT permits integer, OUT wait_s double precision, OUT paused boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+  q queues%ROWTYPE;
+  at_time timestamptz;
+  opened_at timestamptz;
+  used integer;
+  oldest timestamptz;
+BEGIN
+  IF rate_max IS NULL THEN
+    SELECT * INTO q FROM queues WHERE name = queue_name;
+  ELSE
+    SELECT * INTO q FROM queues WHERE name = queue_name FOR UPDATE;
+  END IF;
+  at_time := clock_timestamp();  -- after the lock was granted
+  paused := q.paused_at IS NOT NULL AND (q.paused_until IS NULL OR q.paused_until > at_time);
+  IF paused THEN
+    permits := 0;
+    wait_s := extract(epoch FROM q.paused_until - at_time);
+    RETURN;
+  END IF;
+  permits := want;
+  IF rate_max IS NOT NULL THEN
+    opened_at := at_time - window_ms * interval '1 millisecond';
+    SELECT coalesce(sum(s.n), 0), min(s.at) INTO used, oldest
+    FROM unnest(q.start_times, q.start_counts) AS s(at, n) WHERE s.at >= opened_at;
+    permits := greatest(0, least(want, rate_max - used));
+    IF used + permits >= rate_max THEN
+      wait_s := extract(epoch FROM coalesce(oldest, at_time) - opened_at);
+    END IF;
+  END IF;
+END $$;
+
+-- Remember that `n` jobs started now, and forget the starts that left the window.
+CREATE FUNCTION spend(queue_name text, n bigint, window_ms integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF n > 0 AND window_ms IS NOT NULL THEN
+    UPDATE queues q SET
+      start_times = kept.times || clock_timestamp(),
+      start_counts = kept.counts || n::integer
+    FROM (
+      SELECT coalesce(array_agg(s.at ORDER BY s.at), '{}') AS times, coalesce(array_agg(s.n ORDER BY s.at), '{}') AS counts
+      FROM queues w, unnest(w.start_times, w.start_counts) AS s(at, n)
+      WHERE w.name = queue_name AND s.at >= clock_timestamp() - window_ms * interval '1 millisecond'
+    ) kept
+    WHERE q.name = queue_name;
+  END IF;
+END $$;
 
 CREATE TABLE jobs (
   id            uuid PRIMARY KEY,
@@ -33,7 +92,6 @@ CREATE TABLE jobs (
   result        jsonb,
   error         text,                                  -- of the last attempt that failed
   errors        jsonb NOT NULL DEFAULT '[]',           -- one entry for each attempt that did not complete
-  progress      jsonb,
   dedupe_key    text,
   CONSTRAINT jobs_state_known CHECK (state IN ('waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled')),
   CONSTRAINT jobs_priority_range CHECK (priority BETWEEN 0 AND 10)
@@ -59,7 +117,6 @@ CREATE TABLE job_counts (
   state text NOT NULL,
   n     bigint NOT NULL
 );
-CREATE INDEX job_counts_key ON job_counts (queue, state);
 
 CREATE FUNCTION count_inserted_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

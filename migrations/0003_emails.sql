@@ -39,7 +39,6 @@ CREATE UNIQUE INDEX emails_job ON emails (job_id);
 CREATE INDEX emails_newest ON emails (created_at DESC, id DESC);
 CREATE INDEX emails_owner ON emails (owner, created_at DESC, id DESC);
 CREATE INDEX emails_status ON emails (status, created_at DESC, id DESC);
-CREATE INDEX emails_to ON emails USING gin (to_addresses);
 CREATE INDEX emails_tags ON emails USING gin (tags jsonb_path_ops);
 CREATE INDEX emails_reference ON emails (reference_type, reference_id) WHERE reference_id IS NOT NULL;
 
@@ -57,12 +56,15 @@ CREATE TABLE email_attachments (
 CREATE TABLE email_recipients (
   email_id    uuid NOT NULL REFERENCES emails ON DELETE CASCADE,
   address     text NOT NULL,                  -- bare address, as in RCPT TO
+  position    smallint NOT NULL,              -- order in the mail: to, then cc, then bcc
+  kind        text NOT NULL,                  -- 'to', 'cc', 'bcc': where the address stands first
   status      text NOT NULL DEFAULT 'pending',  -- 'pending', 'accepted', 'rejected'
   code        smallint,
   reply       text,
   at          timestamptz,
   PRIMARY KEY (email_id, address)
 );
+CREATE INDEX email_recipients_address ON email_recipients (lower(address), email_id);
 
 -- One row per attempt to send, with what the server said.
 CREATE TABLE email_attempts (
@@ -89,7 +91,8 @@ CREATE TABLE email_events (
 CREATE INDEX email_events_mail ON email_events (email_id, id);
 
 -- A mail's status follows its job's state in the same transaction, whoever moves the job: the worker, rescue, an admin
--- (docs/decisions/0004-mail-status-follows-the-job.md). What the task itself learned (sent, rejected) it writes itself.
+-- (docs/decisions/0004-mail-status-follows-the-job.md). What the task itself learned (sent, rejected) it writes itself,
+-- and a mail whose every recipient has an answer keeps it, wherever its job still goes (a crash before the job settled).
 CREATE FUNCTION follow_email_job() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   next_status text;
@@ -99,13 +102,25 @@ BEGIN
   IF NOT FOUND THEN
     RETURN NULL;
   END IF;
-  next_status := CASE NEW.state
-    WHEN 'waiting' THEN CASE WHEN mail.uncertain THEN 'unknown' ELSE 'pending' END
-    WHEN 'delayed' THEN CASE WHEN mail.uncertain THEN 'unknown' WHEN NEW.attempts = 0 AND NEW.stalls = 0 THEN 'scheduled' ELSE 'pending' END
-    WHEN 'active' THEN 'processing'
-    WHEN 'completed' THEN CASE WHEN mail.status IN ('delivered', 'bounced', 'complained', 'failed', 'suppressed') THEN mail.status ELSE 'sent' END
-    WHEN 'failed' THEN CASE WHEN mail.sent_at IS NOT NULL THEN 'sent' WHEN mail.uncertain THEN 'unknown' ELSE 'failed' END
-    WHEN 'cancelled' THEN 'cancelled'
+  IF OLD.state IN ('failed', 'cancelled') AND NEW.state IN ('waiting', 'delayed') THEN
+    -- Somebody asked for another try: recipients that were refused get it too.
+    UPDATE email_recipients SET status = 'pending' WHERE email_id = mail.id AND status = 'rejected';
+  END IF;
+  next_status := CASE
+    WHEN mail.status IN ('sent', 'delivered', 'bounced', 'complained', 'suppressed')
+      AND NOT EXISTS (SELECT FROM email_recipients r WHERE r.email_id = mail.id AND r.status = 'pending') THEN mail.status
+    WHEN NEW.state = 'waiting' THEN CASE WHEN mail.uncertain THEN 'unknown' ELSE 'pending' END
+    WHEN NEW.state = 'delayed' THEN CASE
+      WHEN mail.uncertain THEN 'unknown'
+      WHEN NEW.attempts = 0 AND NEW.stalls = 0 THEN 'scheduled'
+      ELSE 'pending' END
+    WHEN NEW.state = 'active' THEN 'processing'
+    WHEN NEW.state = 'completed' THEN 'sent'
+    WHEN NEW.state = 'failed' THEN CASE
+      WHEN mail.sent_at IS NOT NULL THEN 'sent'
+      WHEN mail.uncertain THEN 'unknown'
+      ELSE 'failed' END
+    ELSE 'cancelled'
   END;
   IF next_status = mail.status AND NEW.error IS NOT DISTINCT FROM mail.error THEN
     RETURN NULL;

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.jobs.job import ClaimedJob, Inserted
+from gateway.jobs.policy import QueuePolicy
 
 
 class BrokerDown(Exception):
@@ -19,23 +20,34 @@ class BrokerDown(Exception):
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
-    """What one fetch brought. ``retry_after_s``: asking sooner is in vain (limited, paused); None means: until woken."""
+    """What one fetch brought, in the order in which it should start.
+
+    ``retry_after_s``: asking sooner is in vain (limited, or paused until then); None: ask when woken. ``paused`` without
+    ``retry_after_s``: until somebody resumes.
+    """
 
     jobs: list[ClaimedJob]
     retry_after_s: float | None = None
+    paused: bool = False
 
 
 class Broker(Protocol):
-    mode: str  # "queue" or "direct", as in the API's answers
+    """``mode`` is the word of the API's answers: "queue" or "direct"."""
+
+    mode: str
 
     async def offer(self, jobs: Sequence[Inserted]) -> None:
-        """Say that these jobs are ready. Safe to repeat. Raises ``BrokerDown``."""
+        """Say that these waiting jobs are ready. Safe to repeat. Raises ``BrokerDown``."""
         ...
 
-    async def fetch(self, queue: str, limit: int) -> Fetched:
+    async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
         """Claim up to ``limit`` ready jobs, highest priority first. Raises ``BrokerDown``."""
         ...
 
     async def wait(self, queue: str, timeout_s: float) -> None:
         """Return when a job may be ready, or after ``timeout_s``. A hint: it may return early. Raises ``BrokerDown``."""
+        ...
+
+    async def wake(self, queue: str) -> None:
+        """Let whoever waits look again (the queue was resumed). Raises ``BrokerDown``."""
         ...

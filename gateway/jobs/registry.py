@@ -26,10 +26,6 @@ class TaskContext(Protocol):
         """Seconds left before the attempt is cut."""
         ...
 
-    async def progress(self, stage: str, percent: int) -> None:
-        """Publish how far the attempt is; kept on the row."""
-        ...
-
     def still_held(self) -> bool:
         """False once this process learned that its lease is gone; the task is cancelled right after."""
         ...

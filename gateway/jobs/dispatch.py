@@ -1,0 +1,140 @@
+"""Which broker now: Redis while it answers, else the ledger itself.
+
+A breaker decides while running, never at start: a failed command or a missed ping trips it, a good ping closes it again.
+An outage is two log lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from gateway.jobs.broker import Broker, BrokerDown, Fetched
+from gateway.jobs.direct_broker import DirectBroker
+from gateway.jobs.events import BrokerChanged, Events
+from gateway.jobs.job import Inserted
+from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.redis_broker import RedisBroker
+
+log = structlog.get_logger(__name__)
+
+PING_EVERY_S = 0.4  # with the command client's 0.5 s time-out: direct within a second, also when Redis hangs
+
+R = TypeVar("R")
+
+
+class Dispatcher:
+    """A component; without Redis (``redis`` None) it is the direct broker and nothing else.
+
+    ``up``: is Redis dispatching. ``on_return`` is awaited, if set, right after Redis came back.
+    """
+
+    name = "dispatcher"
+
+    def __init__(self, direct: DirectBroker, redis: RedisBroker | None, events: Events) -> None:
+        self.redis = redis
+        self._direct = direct
+        self._events = events
+        self._up = False
+        self._down_since: float | None = None
+        self._changed = asyncio.Event()
+        self._monitor: asyncio.Task[None] | None = None
+        self.on_return: Callable[[], None] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self._up
+
+    @property
+    def mode(self) -> str:
+        return self._current.mode
+
+    @property
+    def _current(self) -> Broker:
+        return self.redis if self._up and self.redis is not None else self._direct
+
+    async def start(self) -> None:
+        if self.redis is None:
+            return
+        await self._ping(self.redis)
+        self._monitor = asyncio.create_task(self._watch(self.redis), name="dispatcher")
+
+    async def stop(self) -> None:
+        if self._monitor is not None:
+            self._monitor.cancel()
+            await asyncio.gather(self._monitor, return_exceptions=True)
+            self._monitor = None
+
+    async def offer(self, jobs: Sequence[Inserted]) -> str:
+        """Say that waiting jobs are ready. Never fails: what Redis was not told, the ledger has. Answers the mode."""
+        if jobs:
+            await self._or_direct(lambda broker: broker.offer(jobs))
+        return self.mode
+
+    async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
+        return await self._or_direct(lambda broker: broker.fetch(policy, limit))
+
+    async def wake(self, queue: str) -> None:
+        await self._or_direct(lambda broker: broker.wake(queue))
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        """Return when a job may be ready, when the broker changed, or after ``timeout_s``."""
+        changed = self._changed
+        waits = [
+            asyncio.ensure_future(self._or_direct(lambda broker: broker.wait(queue, timeout_s))),
+            asyncio.ensure_future(changed.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _or_direct(self, call: Callable[[Broker], Awaitable[R]]) -> R:
+        try:
+            return await call(self._current)
+        except BrokerDown as error:
+            self._trip(str(error))
+            return await call(self._direct)
+
+    async def _watch(self, redis: RedisBroker) -> None:
+        while True:
+            await asyncio.sleep(PING_EVERY_S)
+            await self._ping(redis)
+
+    async def _ping(self, redis: RedisBroker) -> None:
+        try:
+            await redis.ping()
+        except BrokerDown as error:
+            self._trip(str(error))
+        else:
+            self._close()
+
+    def _trip(self, reason: str) -> None:
+        if not self._up and self._down_since is not None:
+            return
+        self._up = False
+        self._down_since = time.monotonic()
+        log.warning("redis_down", reason=reason, mode=self._direct.mode)
+        self._announce(BrokerChanged(mode=self._direct.mode, reason=reason))
+
+    def _close(self) -> None:
+        if self._up:
+            return
+        down_s = None if self._down_since is None else time.monotonic() - self._down_since
+        self._up, self._down_since = True, None
+        log.info("redis_up", down_s=None if down_s is None else round(down_s, 2), mode="queue")
+        self._announce(BrokerChanged(mode="queue", reason="redis answers", down_s=down_s))
+        if self.on_return is not None:
+            self.on_return()
+
+    def _announce(self, event: BrokerChanged) -> None:
+        """Let everyone who waits on the old broker look at the new one."""
+        self._events.publish(event)
+        self._changed.set()
+        self._changed = asyncio.Event()

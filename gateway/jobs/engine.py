@@ -1,0 +1,154 @@
+"""The facade: what features, routes and the command line may ask of the engine."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.errors import JobNotFound, WrongState
+from gateway.jobs.job import Inserted, JobRecord, JobState, NewJob, QueueCounts
+from gateway.jobs.records import QueueStatus, Records, Replica
+from gateway.jobs.registry import Registry
+from gateway.jobs.store import Connection, Store
+
+
+class Engine:
+    """Every method raises ``UnknownQueue`` for a queue that is not declared, and what asyncpg raises when the ledger is
+    away (``infra.postgres.is_unavailable``)."""
+
+    def __init__(self, registry: Registry, store: Store, records: Records, dispatcher: Dispatcher) -> None:
+        self.registry = registry
+        self._store = store
+        self._records = records
+        self._dispatcher = dispatcher
+
+    @property
+    def mode(self) -> str:
+        """ "queue" while Redis dispatches, else "direct"."""
+        return self._dispatcher.mode
+
+    async def submit(self, job: NewJob) -> Inserted:
+        """Commit one job and say that it is ready. It is safe when this returns."""
+        return (await self.submit_many([job]))[0]
+
+    async def submit_many(self, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
+        done = await self._store.insert(jobs, self._attempts(jobs))
+        await self.offer(done)
+        return done
+
+    async def insert(self, connection: Connection, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
+        """Insert within the caller's transaction, so that its own rows and the jobs are committed together (outbox).
+
+        Call ``offer`` with the answer after the commit.
+        """
+        return await self._store.insert(jobs, self._attempts(jobs), connection)
+
+    async def offer(self, inserted: Sequence[Inserted]) -> str:
+        """Say that committed jobs may be ready; answers the mode word. Never raises: the ledger has them anyway."""
+        ready = [job for job in inserted if job.state is JobState.WAITING and not job.duplicate]
+        return await self._dispatcher.offer(ready)
+
+    async def get(self, job_id: UUID) -> JobRecord:
+        """Raises ``JobNotFound``."""
+        found = await self._records.get(job_id)
+        if found is None:
+            raise JobNotFound(job_id)
+        return found
+
+    async def list(
+        self, queue: str, *, states: Sequence[JobState] = (), limit: int = 50, after: UUID | None = None
+    ) -> tuple[builtins.list[JobRecord], UUID | None]:
+        """A page, newest first, and the ``after`` of the next page (None: this was the last)."""
+        self.registry.queue(queue)
+        page = await self._records.newest(queue, states, after, limit + 1)
+        return page[:limit], page[limit - 1].id if len(page) > limit else None
+
+    async def failed(self, queue: str, limit: int) -> builtins.list[JobRecord]:
+        """The jobs that failed last."""
+        self.registry.queue(queue)
+        return await self._records.failed(queue, limit)
+
+    async def counts(self, queue: str) -> QueueCounts:
+        self.registry.queue(queue)
+        return (await self.all_counts())[queue]
+
+    async def all_counts(self) -> dict[str, QueueCounts]:
+        """Counts of each declared queue."""
+        found = await self._records.counts()
+        return {name: found.get(name, QueueCounts()) for name in self.registry.queue_names}
+
+    async def cancel(self, job_id: UUID, reason: str) -> JobRecord:
+        """Cancel a job that has not started. Raises ``JobNotFound`` and ``WrongState``."""
+        if not await self._store.cancel(job_id, reason):
+            found = await self.get(job_id)
+            raise WrongState(job_id, found.state, "only a waiting or delayed job can be cancelled")
+        return await self.get(job_id)
+
+    async def retry(self, job_id: UUID) -> JobRecord:
+        """Run a failed job again, with all its attempts. Raises ``JobNotFound`` and ``WrongState``."""
+        try:
+            waiting = await self._store.retry(job_id)
+        except asyncpg.UniqueViolationError:
+            raise WrongState(job_id, JobState.FAILED, "another open job has its dedupe key") from None
+        if waiting is None:
+            found = await self.get(job_id)
+            raise WrongState(job_id, found.state, "only a failed job can be retried")
+        await self.offer([waiting])
+        return await self.get(job_id)
+
+    async def retry_all_failed(self, queue: str) -> int:
+        """Run all jobs that have failed up to now again; answers how many."""
+        self.registry.queue(queue)
+        before, retried = datetime.now(UTC), 0
+        while part := await self._store.retry_failed(queue, before):
+            retried += len(part)
+            await self.offer(part)
+        return retried
+
+    async def reschedule(self, job_id: UUID, run_at: datetime) -> JobRecord:
+        """Move the start of a job that was not tried yet. Raises ``JobNotFound`` and ``WrongState``."""
+        moved = await self._store.reschedule(job_id, run_at)
+        if moved is None:
+            found = await self.get(job_id)
+            raise WrongState(job_id, found.state, "only a job that was not tried yet can be rescheduled")
+        await self.offer([moved])
+        return await self.get(job_id)
+
+    async def pause(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> QueueStatus:
+        """Start no more jobs of a queue on any replica; what runs goes on."""
+        self.registry.queue(queue)
+        await self._store.pause(queue, until, reason)
+        return await self.queue_status(queue)
+
+    async def resume(self, queue: str) -> QueueStatus:
+        self.registry.queue(queue)
+        await self._store.resume(queue)
+        await self._dispatcher.wake(queue)
+        return await self.queue_status(queue)
+
+    async def queue_status(self, queue: str) -> QueueStatus:
+        policy = self.registry.queue(queue)
+        paused, until, reason = await self._records.pause_state(queue)
+        return QueueStatus(
+            name=queue,
+            paused=paused,
+            paused_until=until,
+            pause_reason=reason,
+            counts=await self.counts(queue),
+            oldest_waiting_s=await self._records.oldest_waiting_s(queue),
+            policy=policy,
+        )
+
+    async def replicas(self) -> builtins.list[Replica]:
+        """Replicas that are alive: seen within ``records.ALIVE_S``."""
+        return await self._records.replicas()
+
+    def _attempts(self, jobs: Sequence[NewJob]) -> builtins.list[int]:
+        return [
+            self.registry.queue(job.queue).attempts if job.max_attempts is None else job.max_attempts for job in jobs
+        ]

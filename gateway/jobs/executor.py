@@ -1,0 +1,189 @@
+"""One attempt, as a straight pipeline: perform, settle, publish. Both brokers and every task go through it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+
+from gateway.jobs import outcomes
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.errors import Fail, Snooze, TaskSignal, UnknownTask
+from gateway.jobs.events import Events, JobSettled
+from gateway.jobs.job import ClaimedJob, Inserted, JobState
+from gateway.jobs.outcomes import Ended, Moment
+from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.registry import Registry
+from gateway.jobs.settler import Settler
+from gateway.jobs.store import Store
+
+log = structlog.get_logger(__name__)
+
+_UNKNOWN_TASK_REST_S = 30.0  # another replica, newer than this one, may know the task
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A running attempt: the context that its task sees, and what the engine needs to end it early.
+
+    ``lease_ends``: on this process's monotonic clock, written by the lease keeper. ``cause``: why it is being cancelled
+    ("lost", "shutdown"), written by whoever cancels it before doing so.
+    """
+
+    job: ClaimedJob
+    worker: str
+    deadline: float
+    lease_ends: float
+    task: asyncio.Task[object] | None = None
+    cause: str | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline_s(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    def still_held(self) -> bool:
+        return self.cause != "lost" and time.monotonic() < self.lease_ends
+
+    def cancel(self, cause: str) -> None:
+        if self.cause is None and self.task is not None:
+            self.cause = cause
+            self.task.cancel()
+
+
+class Executor:
+    def __init__(self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events) -> None:
+        self.running: dict[tuple[UUID, int], Attempt] = {}
+        self._registry = registry
+        self._store = store
+        self._dispatcher = dispatcher
+        self._events = events
+        self._settler = Settler(store)
+        self._random = random.Random()
+
+    async def run(self, job: ClaimedJob) -> None:
+        """Run one claimed attempt to its end. Raises nothing: every end is a settlement, or a lease that was lost."""
+        policy = self._registry.queue(job.queue)
+        now = time.monotonic()
+        attempt = Attempt(
+            job=job,
+            worker=self._store.worker,
+            deadline=now + policy.timeout_s,
+            lease_ends=now + self._store.lease_ms / 1000,
+            task=asyncio.current_task(),
+        )
+        self.running[job.id, job.fence] = attempt
+        try:
+            with structlog.contextvars.bound_contextvars(job_id=str(job.id), queue=job.queue):
+                ended = await self._perform(attempt, policy)
+                settled = await self._settle(attempt, policy, ended)
+                self._publish(attempt, ended, settled)
+                await self._follow_up(job, ended, settled)
+        finally:
+            del self.running[job.id, job.fence]
+
+    def busy(self, queue: str) -> int:
+        return sum(1 for attempt in self.running.values() if attempt.job.queue == queue)
+
+    async def hand_back(self, jobs: list[ClaimedJob]) -> None:
+        """Give back claims that were never started (the slots closed meanwhile)."""
+        for job in jobs:
+            ended = outcomes.interrupted(job, self._moment(), "the replica stopped before it began")
+            settled = await self._settler.settle(ended.settlement)
+            await self._follow_up(job, ended, settled)
+
+    async def _perform(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
+        job = attempt.job
+        try:
+            task = self._registry.task(job.task)
+            args = msgspec.convert(job.args, task.args)
+        except UnknownTask as error:
+            rest = Snooze(f"{error} in this version", after_s=_UNKNOWN_TASK_REST_S)
+            return outcomes.signalled(job, policy, self._moment(), rest)
+        except msgspec.ValidationError as error:
+            return outcomes.signalled(job, policy, self._moment(), Fail(f"its arguments do not fit: {error}"))
+        return await self._call(attempt, policy, task.perform(args, attempt))
+
+    async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Awaitable[object]) -> Ended:
+        job = attempt.job
+        limit = asyncio.timeout(policy.timeout_s)
+        try:
+            async with limit:
+                result = await performing
+            return outcomes.completed(job, _json(result))
+        except asyncio.CancelledError:
+            return self._cancelled(attempt, policy)
+        except TimeoutError as error:
+            if not limit.expired():
+                return outcomes.signalled(job, policy, self._moment(), error)
+            reason = f"cut after {policy.timeout_s:g} s, the queue's time limit"
+            return outcomes.failed(job, policy, self._moment(), "timeout", reason)
+        except TaskSignal as signal:
+            return outcomes.signalled(job, policy, self._moment(), signal)
+        except Exception as error:  # whatever a task raises is its failure, never the worker's
+            log.warning("task_raised", task=job.task, attempt=job.attempt, exc_info=error)
+            return outcomes.signalled(job, policy, self._moment(), error)
+
+    def _cancelled(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
+        """Somebody cancelled the running attempt: swallow it here, so that the settlement can be awaited."""
+        if attempt.task is not None:
+            attempt.task.uncancel()
+        if attempt.cause is None:  # a task that leaks its own sub-task's cancellation has failed
+            return outcomes.failed(
+                attempt.job, policy, self._moment(), "error", "CancelledError: the task was cancelled from inside"
+            )
+        return outcomes.interrupted(attempt.job, self._moment(), f"interrupted: {attempt.cause}")
+
+    async def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> Inserted | None:
+        if attempt.cause == "lost":
+            return None
+        attempt.task = None  # it has ended: nothing is left to cancel, only to settle
+        try:
+            return await self._settler.settle(ended.settlement)
+        except asyncpg.PostgresError as error:
+            log.error("settlement_refused", outcome=ended.kind, exc_info=error)
+            reason = f"its result could not be stored: {error}"
+            fallback = outcomes.signalled(attempt.job, policy, self._moment(), Fail(reason))
+            return await self._settler.settle(fallback.settlement)
+
+    def _publish(self, attempt: Attempt, ended: Ended, settled: Inserted | None) -> None:
+        job = attempt.job
+        if settled is None:
+            log.warning("lease_lost", attempt=job.attempt, outcome=ended.kind)
+        self._events.publish(
+            JobSettled(
+                job=job,
+                kind=ended.kind if settled else "lost",
+                state=settled.state if settled else None,
+                wait_s=max(0.0, (job.claimed_at - job.ready_at).total_seconds()),
+                run_s=time.monotonic() - attempt.started,
+                error=ended.error,
+            )
+        )
+
+    async def _follow_up(self, job: ClaimedJob, ended: Ended, settled: Inserted | None) -> None:
+        if settled is None:
+            return
+        if ended.pause_s is not None:
+            paused = await self._store.pause_for(job.queue, ended.pause_s, ended.error or "asked to rest")
+            if paused:
+                log.warning("queue_paused", queue=job.queue, rest_s=ended.pause_s, reason=ended.error)
+        if settled.state is JobState.WAITING:
+            await self._dispatcher.offer([settled])
+
+    def _moment(self) -> Moment:
+        return Moment(now=datetime.now(UTC), jitter=self._random.random(), worker=self._store.worker)
+
+
+def _json(result: object) -> str:
+    """The result as JSON that PostgreSQL can store. Raises ``TypeError`` for what cannot be written as JSON."""
+    text = msgspec.json.encode(result).decode()
+    return text.replace("\\u0000", "\\ufffd")

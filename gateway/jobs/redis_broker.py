@@ -1,0 +1,136 @@
+"""The broker with Redis: an ordered set of ready ids per queue, a wake-up, and a note while starting is in vain.
+
+Nothing here is a record. Limits and pauses are decided by the ledger when it is asked to claim; ``hold`` only spares the
+asking. Keys carry the ledger's id, so two ledgers may share a Redis, and ``{queue}`` as hash tag, so that a queue's keys
+stay in one slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.infra.luafiles import load_lua
+from gateway.jobs.broker import BrokerDown, Fetched
+from gateway.jobs.job import PRIORITY_MAX, Inserted
+from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.store import Store
+
+LUA = load_lua("gateway.jobs")
+
+BLOCK_S = 5.0  # longest wait for a wake-up; the blocking client's socket timeout must be longer
+HOLD_MS = 1000  # how long a pause without end is remembered before the ledger is asked again
+HOLD_MAX_MS = 5000  # a hold outlives a change of the limit, or a lost resume, by no more than this
+_BAND = 1e14  # seq stays below it for centuries; ten bands of it stay exact in a double
+_CHUNK = 500  # jobs told in one script: bounds how long it holds Redis
+
+_DOWN = (RedisError, OSError)
+
+
+class RedisBroker:
+    """``commands`` answers or fails within a second; ``blocking`` is used for the wake-up alone and carries no payload,
+    so an answer lost on a dead connection loses nothing."""
+
+    mode = "queue"
+
+    def __init__(self, store: Store, commands: Redis, blocking: Redis, ledger_id: UUID) -> None:
+        self._store = store
+        self._commands = commands
+        self._blocking = blocking
+        self._prefix = f"gw:{ledger_id.hex[:12]}"
+        self._offer: Any = commands.register_script(LUA["offer"])
+        self._fetch: Any = commands.register_script(LUA["fetch"])
+        self._release: Any = commands.register_script(LUA["release"])
+
+    def key(self, queue: str, part: str) -> str:
+        """``part``: ready, wake, hold or told (see ``lua/``, and ``mark_told``)."""
+        return f"{self._prefix}:{{{queue}}}:{part}"
+
+    async def offer(self, jobs: Sequence[Inserted]) -> None:
+        by_queue: dict[str, list[Inserted]] = {}
+        for job in jobs:
+            by_queue.setdefault(job.queue, []).append(job)
+        try:
+            for queue, members in by_queue.items():
+                keys = [self.key(queue, "ready"), self.key(queue, "wake")]
+                for start in range(0, len(members), _CHUNK):
+                    part = members[start : start + _CHUNK]
+                    await self._offer(keys=keys, args=[value for job in part for value in (_score(job), str(job.id))])
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+
+    async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
+        queue = policy.name
+        try:
+            held_ms, why, *members = await self._fetch(
+                keys=[self.key(queue, "ready"), self.key(queue, "wake"), self.key(queue, "hold")], args=[limit]
+            )
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+        if held_ms:
+            return Fetched(jobs=[], retry_after_s=held_ms / 1000, paused=why == b"paused")
+        if not members:
+            return Fetched(jobs=[])
+        ids = [UUID(member.decode()) for member in members]
+        fetched = await self._store.claim_ids(policy, ids)
+        if fetched.paused or fetched.retry_after_s is not None:
+            await self._hold(queue, ids, fetched)
+        return fetched
+
+    async def _hold(self, queue: str, ids: list[UUID], fetched: Fetched) -> None:
+        """The ledger lets no more start: put the others back in line and spare all replicas the asking."""
+        claimed = {job.id for job in fetched.jobs}
+        left = await self._store.still_waiting([job_id for job_id in ids if job_id not in claimed])
+        wait_ms = HOLD_MS if fetched.retry_after_s is None else max(1, int(fetched.retry_after_s * 1000))
+        try:
+            why = "paused" if fetched.paused else "limited"
+            await self._commands.set(self.key(queue, "hold"), why, px=min(wait_ms, HOLD_MAX_MS))
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+        if left:
+            await self.offer(left)
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        try:
+            await self._blocking.blpop([self.key(queue, "wake")], timeout=max(0.05, min(timeout_s, BLOCK_S)))
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+
+    async def wake(self, queue: str) -> None:
+        try:
+            await self._release(keys=[self.key(queue, "hold"), self.key(queue, "wake")])
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+
+    async def ping(self) -> None:
+        """Raises ``BrokerDown`` when Redis does not answer in time, or cannot be written to."""
+        try:
+            await self._commands.ping()
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+
+    async def ready(self, queue: str) -> tuple[int, bool]:
+        """How many ids Redis has, and whether it was told the whole queue since it last forgot (``mark_told``)."""
+        try:
+            pipeline = self._commands.pipeline(transaction=False)
+            pipeline.zcard(self.key(queue, "ready"))
+            pipeline.exists(self.key(queue, "told"))
+            count, told = await pipeline.execute()
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+        return int(count), bool(told)
+
+    async def mark_told(self, queue: str) -> None:
+        """Remember that the whole queue was told. The mark is lost with everything else: its absence means a flush."""
+        try:
+            await self._commands.set(self.key(queue, "told"), "1")
+        except _DOWN as error:
+            raise BrokerDown(str(error)) from error
+
+
+def _score(job: Inserted) -> float:
+    return (PRIORITY_MAX - job.priority) * _BAND + job.seq

@@ -1,0 +1,17 @@
+-- purpose: insert jobs in the order given; one whose dedupe key an open job of its queue has is left out
+-- $1 ids uuid[]: the jobs' ids
+-- $2 queues text[]: one per job
+-- $3 tasks text[]: one per job
+-- $4 args text[]: one JSON object per job
+-- $5 priorities smallint[]: 0..10, higher first
+-- $6 max_attempts integer[]: attempts in total
+-- $7 run_ats timestamptz[]: not before; NULL or past = now
+-- $8 dedupe_keys text[]: NULL = none
+INSERT INTO jobs (id, queue, task, state, args, priority, max_attempts, run_at, dedupe_key)
+SELECT x.id, x.queue, x.task, CASE WHEN x.run_at > now() THEN 'delayed' ELSE 'waiting' END, x.args::jsonb, x.priority,
+       x.max_attempts, greatest(x.run_at, now()), x.dedupe_key
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::integer[], $7::timestamptz[], $8::text[])
+  WITH ORDINALITY AS x(id, queue, task, args, priority, max_attempts, run_at, dedupe_key, position)
+ORDER BY x.position
+ON CONFLICT (queue, dedupe_key) WHERE dedupe_key IS NOT NULL AND state IN ('waiting', 'delayed', 'active') DO NOTHING
+RETURNING id, queue, state, priority, seq

@@ -1,0 +1,2 @@
+-- purpose: who this ledger is
+SELECT id FROM ledger

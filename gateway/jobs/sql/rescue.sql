@@ -1,0 +1,18 @@
+-- purpose: take back active jobs whose lease ran out; at the stall limit they fail. Never charged as an attempt
+-- $1 max_stalls integer: this stall fails the job
+-- $2 limit integer: at most so many in one statement
+WITH lost AS MATERIALIZED (
+  SELECT id FROM jobs WHERE state = 'active' AND lease_until < now() ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET
+  stalls = stalls + 1,
+  state = CASE WHEN stalls + 1 >= $1 THEN 'failed' ELSE 'waiting' END,
+  attempts = attempts - 1,
+  error = CASE WHEN stalls + 1 >= $1 THEN format('stalled %s times: its worker vanished', stalls + 1) ELSE error END,
+  errors = errors || jsonb_build_object('attempt', attempts, 'kind', 'stalled', 'error', 'its worker vanished',
+                                        'at', now(), 'worker', worker),
+  run_at = now(),
+  finished_at = CASE WHEN stalls + 1 >= $1 THEN now() END,
+  lease_until = NULL
+WHERE id = ANY (ARRAY(SELECT id FROM lost))
+RETURNING id, queue, state, priority, seq, stalls, worker

@@ -1,0 +1,13 @@
+-- purpose: failed jobs of a queue wait again, oldest failure first; one whose dedupe key is taken again stays failed
+-- $1 queue text: its name
+-- $2 before timestamptz: only those that failed up to then
+-- $3 limit integer: at most so many in one statement
+UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL
+WHERE id IN (
+  SELECT f.id FROM jobs f
+  WHERE f.queue = $1 AND f.state = 'failed' AND f.finished_at <= $2 AND NOT EXISTS (
+    SELECT FROM jobs o WHERE o.queue = f.queue AND o.dedupe_key = f.dedupe_key
+      AND o.state IN ('waiting', 'delayed', 'active'))
+  ORDER BY f.finished_at LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+RETURNING id, queue, state, priority, seq

@@ -1,0 +1,23 @@
+-- purpose: end attempts; only those whose fence still holds change anything
+-- $1 ids uuid[]: the jobs
+-- $2 fences bigint[]: what this process claimed them with
+-- $3 states text[]: completed, failed, cancelled, delayed or waiting
+-- $4 results text[]: JSON or NULL
+-- $5 errors text[]: reason for people, or NULL
+-- $6 entries text[]: JSON object for the list of attempts' errors, or NULL
+-- $7 delays_s double precision[]: for delayed: seconds from now
+-- $8 refunds integer[]: 1 when the attempt does not count
+UPDATE jobs j SET
+  state = x.state,
+  result = x.result::jsonb,
+  error = CASE WHEN x.state = 'completed' THEN NULL ELSE coalesce(x.error, j.error) END,
+  errors = CASE WHEN x.entry IS NULL THEN j.errors ELSE j.errors || x.entry::jsonb END,
+  attempts = j.attempts - x.refund,
+  run_at = CASE WHEN x.state IN ('delayed', 'waiting') THEN now() + x.delay_s * interval '1 second' ELSE j.run_at END,
+  finished_at = CASE WHEN x.state IN ('completed', 'failed', 'cancelled') THEN now() END,
+  lease_until = NULL
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::double precision[], $8::integer[])
+  AS x(id, fence, state, result, error, entry, delay_s, refund)
+-- `= ANY` and `|| ''` hold the plan to the primary key whatever the statistics say (docs/architecture.md)
+WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND j.state || '' = 'active'
+RETURNING j.id, j.queue, j.state, j.priority, j.seq

@@ -1,0 +1,263 @@
+"""SAQ inside our loop: ``saq.Worker`` runs the slots, our ``saq.Queue`` feeds them from the broker.
+
+SAQ's slot asks ``dequeue`` for one job; a pump gathers the slots that ask at the same moment and fetches for all of them
+at once. What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in the
+ledger, so SAQ's own bookkeeping hooks are empty. Only ``SIGNALS``, ``upkeep`` and ``_process`` of its worker are replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any
+
+import asyncpg
+import saq
+import structlog
+from saq.queue.base import Queue
+
+from gateway.infra.postgres import is_unavailable
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.events import Events, RateLimited
+from gateway.jobs.executor import Executor
+from gateway.jobs.job import ClaimedJob
+from gateway.jobs.policy import QueuePolicy
+
+log = structlog.get_logger(__name__)
+
+_IDLE_S = 5.0  # notifications are hints: without any, look this often
+_LEDGER_RETRY_S = 0.5
+
+
+class SlotJob(saq.Job):
+    """A claimed job as SAQ's slot sees it. ``info`` is called for log lines that we do not print."""
+
+    def info(self, full: bool = False) -> str:
+        return self.key
+
+    __hash__ = saq.Job.__hash__
+
+
+class LedgerQueue(Queue):
+    """A ``saq.Queue`` that hands out claims. What only a SAQ-owned store could do raises ``NotImplementedError``."""
+
+    def __init__(self, policy: QueuePolicy, dispatcher: Dispatcher, executor: Executor, events: Events) -> None:
+        super().__init__(policy.name, dump=None, load=None)
+        self._policy = policy
+        self._dispatcher = dispatcher
+        self._executor = executor
+        self._events = events
+        self._slots: list[asyncio.Future[ClaimedJob | None]] = []
+        self._asked = asyncio.Event()
+        self._closed = False
+        self._pump: asyncio.Task[None] | None = None
+        self._resting: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        await super().connect()
+        self._pump = asyncio.create_task(self._feed(), name=f"pump {self.name}")
+
+    async def close_intake(self) -> None:
+        """Hand out nothing more; slots that wait get None. A fetch under way is waited for, its claims handed back."""
+        self._closed = True
+        if self._pump is not None:
+            self._asked.set()
+            if self._resting is not None:
+                self._resting.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+            self._pump = None
+        self._release()
+
+    async def disconnect(self) -> None:
+        await self.close_intake()
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> saq.Job | None:
+        if self._closed:
+            return None
+        slot: asyncio.Future[ClaimedJob | None] = asyncio.get_running_loop().create_future()
+        self._slots.append(slot)
+        self._asked.set()
+        try:
+            claimed = await slot
+        except asyncio.CancelledError:
+            if slot in self._slots:
+                self._slots.remove(slot)
+            raise
+        if claimed is None:
+            return None
+        return SlotJob(
+            function=PERFORM, key=f"{claimed.id}/{claimed.fence}", kwargs={"claimed": claimed}, queue=self, timeout=0
+        )
+
+    async def _feed(self) -> None:
+        """The pump: one fetch for all slots that wait."""
+        down_since: float | None = None
+        while not self._closed:
+            if not self._slots:
+                self._asked.clear()
+                await self._asked.wait()
+                continue
+            try:
+                await self._fetch()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if not is_unavailable(error):
+                    log.error("fetch_refused", queue=self.name, exc_info=error)
+                if down_since is None:
+                    down_since = time.monotonic()
+                    log.warning("ledger_down", queue=self.name, error=str(error))
+                await self._rest(asyncio.sleep(_LEDGER_RETRY_S))
+            else:
+                if down_since is not None:
+                    log.info("ledger_up", queue=self.name, down_s=round(time.monotonic() - down_since, 2))
+                    down_since = None
+
+    async def _fetch(self) -> None:
+        """Feed the waiting slots once, and rest when that left some of them without a job."""
+        want = len(self._slots)
+        fetched = await self._dispatcher.fetch(self._policy, want)
+        left = list(fetched.jobs)
+        while left and self._slots and not self._closed:
+            slot = self._slots.pop(0)
+            if not slot.done():
+                slot.set_result(left.pop(0))
+        if left:  # the slots closed or were cancelled meanwhile
+            await self._executor.hand_back(left)
+        if self._closed or not self._slots or len(fetched.jobs) == want:
+            return
+        rest_s = _IDLE_S if fetched.retry_after_s is None else min(_IDLE_S, fetched.retry_after_s)
+        if fetched.retry_after_s is not None and not fetched.paused:
+            self._events.publish(RateLimited(queue=self.name, wait_s=fetched.retry_after_s))
+            await self._rest(asyncio.sleep(rest_s))  # a wake-up would not change the limit
+        else:
+            await self._rest(self._dispatcher.wait(self.name, rest_s))
+
+    async def _rest(self, waiting: Coroutine[Any, Any, None]) -> None:
+        """Wait, but not longer than the queue is open."""
+        self._resting = asyncio.create_task(waiting)
+        await asyncio.wait([self._resting])
+        resting, self._resting = self._resting, None
+        if not resting.cancelled():
+            resting.result()
+
+    def _release(self) -> None:
+        for slot in self._slots:
+            if not slot.done():
+                slot.set_result(None)
+        self._slots.clear()
+
+    # SAQ's bookkeeping: the ledger has it already.
+    async def update(self, job: saq.Job, **kwargs: Any) -> None:
+        return None
+
+    async def finish(self, job: saq.Job, status: saq.Status, **kwargs: Any) -> None:
+        return None
+
+    async def retry(self, job: saq.Job, error: str | None) -> None:
+        return None
+
+    async def _update(self, job: saq.Job, status: saq.Status | None = None, **kwargs: Any) -> None:
+        return None
+
+    async def _finish(self, job: saq.Job, status: saq.Status, **kwargs: Any) -> None:
+        return None
+
+    async def _retry(self, job: saq.Job, error: str | None) -> None:
+        return None
+
+    async def write_worker_info(self, worker_id: str, info: Any, ttl: int) -> None:
+        return None
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        return []
+
+    # SAQ's own ways into a queue: ours is the engine.
+    async def _enqueue(self, job: saq.Job) -> saq.Job | None:
+        raise TypeError("submit jobs through gateway.jobs.engine.Engine")
+
+    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> Any:
+        raise TypeError("ask gateway.jobs.engine.Engine.queue_status")
+
+    async def count(self, kind: Any) -> int:
+        raise TypeError("ask gateway.jobs.engine.Engine.counts")
+
+    async def job(self, job_key: str) -> saq.Job | None:
+        raise TypeError("ask gateway.jobs.engine.Engine.get")
+
+    async def jobs(self, job_keys: Iterable[str]) -> list[saq.Job | None]:
+        raise TypeError("ask gateway.jobs.engine.Engine.list")
+
+    def iter_jobs(self, statuses: list[saq.Status] = list(saq.Status), batch_size: int = 100) -> AsyncIterator[saq.Job]:
+        raise TypeError("ask gateway.jobs.engine.Engine.list")
+
+    async def abort(self, job: saq.Job, error: str, ttl: float = 5) -> None:
+        raise TypeError("ask gateway.jobs.engine.Engine.cancel")
+
+
+PERFORM = "perform"
+
+
+class SlotWorker(saq.Worker[Any]):
+    """``saq.Worker`` without its signals and its upkeep, and with a way to take no further job."""
+
+    SIGNALS = []  # noqa: RUF012  the server owns the signals
+    draining = False
+
+    async def upkeep(self) -> list[asyncio.Task[None]]:
+        return []
+
+    def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
+        if self.draining and previous_task is not None:
+            self.tasks.discard(previous_task)
+        else:
+            super()._process(previous_task)
+
+
+class QueueWorker:
+    """A component: the slots of one queue in this replica."""
+
+    def __init__(self, policy: QueuePolicy, dispatcher: Dispatcher, executor: Executor, events: Events) -> None:
+        self.name = f"worker {policy.name}"
+        self.policy = policy
+        self._executor = executor
+        self._queue = LedgerQueue(policy, dispatcher, executor, events)
+        self._worker = SlotWorker(self._queue, [(PERFORM, self._perform)], concurrency=policy.concurrency)
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> int:
+        return self._executor.busy(self.policy.name)
+
+    async def _perform(self, _context: Any, *, claimed: ClaimedJob) -> None:
+        await self._executor.run(claimed)
+
+    async def start(self) -> None:
+        await self._queue.connect()
+        self._running = asyncio.create_task(self._worker.start(), name=self.name)
+        self._running.add_done_callback(self._report_death)
+
+    def _report_death(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("worker_died", queue=self.policy.name, exc_info=error)
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""
+        self._worker.draining = True
+        await self._queue.close_intake()
+        slots = [task for task in self._worker.tasks if not task.done()]
+        if slots:
+            await asyncio.wait(slots, timeout=grace_s)
+        for attempt in list(self._executor.running.values()):
+            if attempt.job.queue == self.policy.name:
+                attempt.cancel("shutdown")
+        left = [task for task in slots if not task.done()]
+        if left:
+            await asyncio.wait(left, timeout=5)
+
+    async def stop(self) -> None:
+        if self._running is None:
+            return
+        await self.drain(0)
+        await self._worker.stop()
+        await asyncio.gather(self._running, return_exceptions=True)
+        self._running = None
