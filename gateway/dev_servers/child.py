@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -97,32 +98,48 @@ class ChildServer:
             self._lock.close()
             self._lock = None
 
-    def _launch(self, command: Callable[[], Sequence[str]], ready: Callable[[], bool], user: str | None) -> None:
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Make the directory this process's own until the server ends, or give it back if it does not start."""
         if threading.current_thread() is not threading.main_thread():
             raise DevServerError(
-                f"{self._name} must be started in the main thread: it ends with the thread that starts it"
+                f"{self._name} must be started in the main thread: it ends with the one that starts it"
             )
-        for attempt in range(1, _START_ATTEMPTS + 1):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._wait_for_end()  # of one that ended by itself
+        with ExitStack() as on_failure:
+            lock = on_failure.enter_context((self.directory / f"{self._name}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"{self.directory} is used by another process. Stop it, or use another --data-dir."
+                raise DevServerError(message) from None
+            on_failure.callback(self.kill)
+            yield
+            self._lock = lock
+            on_failure.pop_all()
+
+    def _launch(self, command: Callable[[], Sequence[str]], ready: Callable[[], bool], user: str | None) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for _ in range(_START_ATTEMPTS):
             self._process = self._spawn(command(), user)
-            if self._became_ready(ready):
+            if self._became_ready(ready, deadline):
                 self._may_move = False
                 return
-            if attempt == _START_ATTEMPTS:
-                break
             if self._may_move:
                 self.port = free_port()
             time.sleep(_RETRY_S)
-        self.kill()
         raise DevServerError(f"{self._name} did not start on port {self.port}. Its last words:\n{self._last_words()}")
 
-    def _became_ready(self, ready: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self.pid is not None:
+    def _became_ready(self, ready: Callable[[], bool], deadline: float) -> bool:
+        while self.pid is not None:
             if ready():
                 return True
+            if time.monotonic() > deadline:
+                raise DevServerError(
+                    f"{self._name} did not become ready within {START_TIMEOUT_S:.0f} s: {self.log_path}"
+                )
             time.sleep(_POLL_S)
-        if self.pid is not None:
-            self._signal(signal.SIGKILL)
         return False
 
     def _spawn(self, command: Sequence[str], user: str | None) -> subprocess.Popen[bytes]:
@@ -138,21 +155,6 @@ class ChildServer:
                 preexec_fn=_end_with_parent(),  # noqa: PLW1509 - one system call, prepared before the fork
                 **as_user(user),
             )
-
-    def _lock_directory(self) -> None:
-        """Make the directory this process's own until the server ends. Raises ``DevServerError`` when it is another's."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if self._lock is not None:
-            return
-        lock = (self.directory / f"{self._name}.lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise DevServerError(
-                f"{self.directory} is used by another process. Stop it, or use another --data-dir."
-            ) from None
-        self._lock = lock
 
     def _last_words(self) -> str:
         lines = self.log_path.read_text("utf-8", errors="replace").splitlines()

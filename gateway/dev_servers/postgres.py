@@ -39,12 +39,12 @@ class EmbeddedPostgres(ChildServer):
         if self.pid is not None:
             return
         user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        self._lock_directory()
-        self._bin = self._bin or _postgres_binaries(user)
-        self._data = _data_directory(self.directory, user)
-        if not (self._data / "PG_VERSION").exists():
-            self._create(user)
-        self._launch(self._command, self._ready, user)
+        with self._starting():
+            self._bin = self._bin or _postgres_binaries(user)
+            self._data = _data_directory(self.directory, user)
+            if not (self._data / "PG_VERSION").exists():
+                self._create(user)
+            self._launch(self._command, self._ready, user)
 
     def restart(self) -> None:
         """Stop and start again on the same port: every connection is closed with "terminating connection"."""

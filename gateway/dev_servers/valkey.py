@@ -30,7 +30,6 @@ class EmbeddedValkey(ChildServer):
         """
         if self.pid is not None:
             return
-        self._lock_directory()
         binary = _valkey_binary()
 
         def command() -> list[str]:
@@ -38,7 +37,8 @@ class EmbeddedValkey(ChildServer):
             arguments += ["--save", "", "--maxmemory-policy", "noeviction"]
             return [*arguments, "--appendonly", "yes" if appendonly else "no"]
 
-        self._launch(command, self._ready, None)
+        with self._starting():
+            self._launch(command, self._ready, None)
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, and nothing is answered until ``resume``."""

@@ -106,13 +106,15 @@ def mask_url(url: str) -> str:
     """The URL with its password replaced, for people and logs. Anything that is not a URL is replaced as a whole."""
     try:
         parts = urlsplit(url)
-        if not parts.scheme or not parts.netloc:
-            return "•••"
-        credentials, _, address = parts.netloc.rpartition("@")
-        user, colon, _ = credentials.partition(":")
     except ValueError:
         return "•••"
-    if not colon:
-        return url if "password=" not in parts.query else urlunsplit(parts._replace(query="•••"))
-    query = "•••" if "password=" in parts.query else parts.query
-    return urlunsplit(parts._replace(netloc=f"{user}:•••@{address}", query=query))
+    if "://" not in url or not parts.scheme:
+        return "•••"
+    credentials, at, address = parts.netloc.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    masked = url
+    if colon:
+        masked = masked.replace(f"{credentials}{at}{address}", f"{user}:•••@{address}", 1)
+    if "password=" in parts.query:
+        masked = masked.replace(f"?{parts.query}", "?•••", 1)
+    return masked
