@@ -13,18 +13,17 @@ from typing import Final
 
 from gateway.dev_servers.child import ChildServer, DevServerError, as_user, environment
 
-# Where root keeps what the server's user must reach, when the right place is below a directory that only root may enter.
+# Where root keeps what the server's user must reach, when the right place is below a directory only root may enter.
 _ROOT_STORE: Final = Path("/var/lib/gateway-dev")
 _FAST: Final = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=5s")
 
 
 class EmbeddedPostgres(ChildServer):
-    """PostgreSQL with its data in ``directory``. ``durable=False`` is for tests: fast, and a power cut may lose data."""
+    """PostgreSQL with its data below ``directory``. ``durable=False`` is for tests: fast, a power cut may lose data."""
 
     def __init__(self, directory: Path, *, port: int = 0, durable: bool = True) -> None:
         super().__init__("postgres", directory, port)
         self._durable = durable
-        self._bin: Path | None = None
         self._data = self.directory / "data"
 
     @property
@@ -40,21 +39,20 @@ class EmbeddedPostgres(ChildServer):
             return
         user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
         with self._starting():
-            self._bin = self._bin or _postgres_binaries(user)
+            binaries = _postgres_binaries(user)
             self._data = _data_directory(self.directory, user)
             if not (self._data / "PG_VERSION").exists():
-                self._create(user)
-            self._launch(self._command, self._ready, user)
+                self._create(binaries, user)
+            self._launch(lambda: self._command(binaries), self._ready, user)
 
     def restart(self) -> None:
         """Stop and start again on the same port: every connection is closed with "terminating connection"."""
         self.stop()
         self.start()
 
-    def _create(self, user: str | None) -> None:
-        assert self._bin is not None
+    def _create(self, binaries: Path, user: str | None) -> None:
         command = [
-            str(self._bin / "initdb"),
+            str(binaries / "initdb"),
             "-D",
             str(self._data),
             "-U",
@@ -76,11 +74,10 @@ class EmbeddedPostgres(ChildServer):
         if done.returncode != 0:
             raise DevServerError(f"initdb failed for {self._data}:\n{done.stdout}{done.stderr}")
 
-    def _command(self) -> list[str]:
-        assert self._bin is not None
+    def _command(self, binaries: Path) -> list[str]:
         options = [f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
         options += ["shared_buffers=64MB", *(() if self._durable else _FAST)]
-        command = [str(self._bin / "postgres"), "-D", str(self._data)]
+        command = [str(binaries / "postgres"), "-D", str(self._data)]
         return command + [part for option in options for part in ("-c", option)]
 
     def _ready(self) -> bool:

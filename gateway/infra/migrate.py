@@ -1,7 +1,7 @@
 """The schema: numbered SQL files, applied once each, in order, forward only.
 
-A file is one transaction. A file whose first line is ``-- migrate: no-transaction`` runs without one: it holds a single
-statement that may be repeated (``CREATE INDEX CONCURRENTLY IF NOT EXISTS``), because it can be applied and not recorded.
+A file is one transaction. A file whose first line is ``-- migrate: no-transaction`` runs without one: it holds one
+statement that may be repeated (``CREATE INDEX CONCURRENTLY IF NOT EXISTS``), as it can be applied and not recorded.
 A transaction-mode connection pooler cannot hold the lock: migrate over a direct connection.
 """
 

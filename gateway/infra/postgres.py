@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -42,7 +42,7 @@ async def open_pool(
     """Connect ``min_size`` connections. Raises what ``is_unavailable`` knows when the server cannot be reached.
 
     ``json`` and ``jsonb`` values are Python values in and out. Connections carry no session state: callers take
-    transaction-level locks only, and use no ``SET`` without ``LOCAL``, no ``LISTEN`` and no cursor outside a transaction.
+    transaction-level locks only, use no ``SET`` without ``LOCAL``, no ``LISTEN`` and no cursor outside a transaction.
     """
     return await asyncpg.create_pool(
         url,

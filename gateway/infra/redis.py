@@ -34,7 +34,7 @@ class RedisTarget:
         port: int | None = None,
         password: str | None = None,
     ) -> RedisTarget | None:
-        """From ``REDIS_URL``, else ``REDIS_HOST`` with ``REDIS_PORT`` and ``REDIS_PASSWORD``; ``None`` when neither is set.
+        """From ``REDIS_URL``, else ``REDIS_HOST`` with ``REDIS_PORT`` and ``REDIS_PASSWORD``; ``None`` without both.
 
         Raises ``ValueError`` naming the setting; the message holds no password.
         """
@@ -94,7 +94,7 @@ def _checked(url: str) -> str:
 
 
 def command_client(url: str, *, max_connections: int = 20) -> Redis:
-    """For commands that answer at once. Raises ``redis.RedisError`` soon instead of retrying: the caller has a fallback.
+    """For commands that answer at once. Raises ``redis.RedisError`` early and never retries: callers have a fallback.
 
     Values are bytes. ``url`` is ``RedisTarget.url``.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -72,7 +73,7 @@ def test_a_paused_valkey_answers_after_it_is_resumed(own_valkey: Callable[..., E
         assert client.ping()
 
 
-async def test_the_servers_end_with_a_killed_parent(server_directory: Path) -> None:
+def test_the_servers_end_with_a_killed_parent(server_directory: Path) -> None:
     command = [
         sys.executable,
         "-c",
@@ -86,7 +87,7 @@ async def test_the_servers_end_with_a_killed_parent(server_directory: Path) -> N
         assert len(pids) == 2
         assert all(_alive(pid) for pid in pids)
         parent.send_signal(signal.SIGKILL)
-    await eventually(lambda: not any(_alive(pid) for pid in pids), message="a server outlived its parent")
+    asyncio.run(eventually(lambda: not any(_alive(pid) for pid in pids), message="a server outlived its parent"))
 
 
 def _alive(pid: int) -> bool:

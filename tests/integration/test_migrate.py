@@ -46,7 +46,7 @@ async def test_progress_is_told_before_each_file(empty_database_url: str) -> Non
 
 
 async def test_a_failed_file_leaves_nothing_and_those_before_it_stay(empty_database_url: str) -> None:
-    with pytest.raises(MigrationError, match="0002_broken failed.*no_such_function"):
+    with pytest.raises(MigrationError, match=r"0002_broken failed.*no_such_function"):
         await migrate(empty_database_url, migrations=(ONE, BROKEN))
     connection = await connect(empty_database_url)
     assert await connection.fetchval("SELECT n FROM one") == 1

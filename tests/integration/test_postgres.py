@@ -33,14 +33,15 @@ async def test_sessions_speak_utc_and_end_idle_transactions(pool: asyncpg.Pool[a
 
 
 async def test_a_connection_given_back_inside_a_transaction_is_rolled_back(database_url: str) -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
     pool = await open_pool(database_url, max_size=1)
     async with pool.acquire() as connection:
         await connection.execute("CREATE TABLE n (n int)")
-        with pytest.raises(asyncpg.UniqueViolationError):
-            async with connection.transaction():
-                await connection.execute("INSERT INTO n VALUES (1); CREATE UNIQUE INDEX u ON n (n)")
-                await connection.execute("INSERT INTO n VALUES (1)")
+        await connection.execute("BEGIN; INSERT INTO n VALUES (1)")
     assert await pool.fetchval("SELECT count(*) FROM n") == 0
+    assert len(complaints) == 1
+    assert "active transaction" in complaints[0]
     await pool.close()
 
 
@@ -57,10 +58,10 @@ async def test_a_restart_is_unavailable_and_the_pool_recovers(own_postgres: Call
     # The statement has been sent once another one on this pool has come back.
     assert await pool.fetchval("SELECT 1") == 1
     server.stop()
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011 - which one depends on the moment; all must be known
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one depends on the moment; all must be known
         await running
     assert is_unavailable(caught.value)
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011
+    with pytest.raises(Exception) as caught:  # noqa: PT011
         await pool.fetchval("SELECT 1")
     assert is_unavailable(caught.value)
     server.start()

@@ -6,12 +6,16 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.0, message: str = "") -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], timeout: float = ..., message: str = ...) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], timeout: float = ..., message: str = ...) -> T: ...
+async def eventually(check: Callable[[], Any], timeout: float = 10.0, message: str = "") -> Any:
     """Call ``check`` until it returns something true, and return that. ``timeout`` in seconds.
 
     An ``AssertionError`` of ``check`` counts as "not yet", and is the cause of the failure when time is up.
@@ -20,7 +24,7 @@ async def eventually(check: Callable[[], T | Awaitable[T]], timeout: float = 10.
     pause = 0.002
     while True:
         last: AssertionError | None = None
-        value: T | None = None
+        value = None
         try:
             answer = check()
             value = await answer if inspect.isawaitable(answer) else answer

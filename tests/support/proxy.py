@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 
 class Proxy:
@@ -26,7 +27,7 @@ class Proxy:
         self.port = 0
         self.accepted = 0
 
-    async def __aenter__(self) -> Proxy:
+    async def __aenter__(self) -> Self:
         await self.up()
         return self
 

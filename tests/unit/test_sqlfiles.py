@@ -40,7 +40,7 @@ def test_text_in_quotes_and_comments_is_not_code() -> None:
 
 
 def test_a_package_without_the_folder_is_named() -> None:
-    with pytest.raises(ValueError, match="tests.unit has no folder sql/"):
+    with pytest.raises(ValueError, match=r"tests\.unit has no folder sql/"):
         load_sql("tests.unit")
 
 
