@@ -1,0 +1,142 @@
+"""Logs: a stable ``event`` and fields, one line each, with secrets and addresses masked.
+
+``request_id``, ``job_id``, ``queue`` and ``instance`` come from context variables (``structlog.contextvars``), so every line
+that is written while a request or job is handled has them. Libraries' own logging goes through the same processors.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, Literal, TextIO
+
+import msgspec
+import structlog
+
+MASK: Final = "•••"
+_SECRET_KEY: Final = re.compile(
+    r"(^|[_-])(authorization|password|passwd|pwd|secret|token|api[_-]?key|cookie|credentials?)$", re.IGNORECASE
+)
+# A Message-ID has an @ too; exceptions are masked when they are rendered.
+_UNMASKED_KEYS: Final = frozenset({"level", "timestamp", "logger", "message_id", "exc_info", "stack_info"})
+_BEARER: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE)
+_KEY: Final = re.compile(r"\bgw_[\w-]{20,}")
+_JWT: Final = re.compile(r"\beyJ[\w-]+\.[\w-]*\.[\w-]*")
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*):[^\s/@]+@")
+# The character before the local part keeps "user:password@host" of a URL out; domains end in a letter.
+_ADDRESS: Final = re.compile(r"(?<![\w.+%/•-])([\w+%-])[\w.+%'-]*@((?:[\w-]+\.)*[\w-]*[a-zA-Z])")
+_DEPTH: Final = 4  # of nested values; deeper ones are not log fields but documents
+
+EventDict = MutableMapping[str, Any]
+
+
+def configure_logging(
+    level: str = "info",
+    form: Literal["auto", "json", "console"] = "auto",
+    *,
+    instance: str | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Send structlog and the standard library's logging to ``stream`` (standard error) in one form.
+
+    ``form`` auto is console on a terminal and json elsewhere. ``instance`` stands in every line. Safe to call again.
+    """
+    out = stream or sys.stderr
+    console = form == "console" or (form == "auto" and out.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Instance(instance),
+    ]
+    final: list[structlog.types.Processor] = (
+        [mask_secrets, structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_masked_traceback)]
+        if console
+        else [structlog.processors.format_exc_info, mask_secrets, structlog.processors.JSONRenderer(_json)]
+    )
+    structlog.configure(
+        processors=[*shared, *final],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,  # loggers are made at import, before settings are known
+    )
+    _route_stdlib(threshold, out, shared, final)
+
+
+def _route_stdlib(
+    threshold: int, out: TextIO, shared: list[structlog.types.Processor], final: list[structlog.types.Processor]
+) -> None:
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "saq", "asyncio", "litestar"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in ("httpx", "httpcore", "uvicorn.access"):  # one line for each request of theirs; ours say more
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+class _Instance:
+    def __init__(self, instance: str | None) -> None:
+        self._instance = instance
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        if self._instance is not None:
+            event.setdefault("instance", self._instance)
+        return event
+
+
+def _masked_traceback(out: TextIO, exc_info: structlog.types.ExcInfo) -> None:
+    out.write("\n" + mask_text("".join(traceback.format_exception(*exc_info)).rstrip()))
+
+
+def _json(event: EventDict, **_options: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+def mask_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Replace values of secret-like names, and tokens, passwords and addresses inside of other values."""
+    for key, value in event.items():
+        if key not in _UNMASKED_KEYS:
+            event[key] = _masked(key, value, _DEPTH)
+    return event
+
+
+def _masked(key: str, value: Any, depth: int) -> Any:
+    if value is not None and _SECRET_KEY.search(key):
+        return MASK
+    if isinstance(value, str):
+        return mask_text(value)
+    if depth == 0:
+        return value
+    if isinstance(value, Mapping):
+        return {name: _masked(str(name), inner, depth - 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(key, inner, depth - 1) for inner in value]
+    return mask_text(str(value)) if isinstance(value, BaseException) else value
+
+
+def mask_text(text: str) -> str:
+    """``you@example.com`` becomes ``y***@example.com``; bearer tokens, API keys and URL passwords vanish."""
+    if "@" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+        text = _ADDRESS.sub(r"\1***@\2", text)
+    if "earer" in text or "asic" in text or "EARER" in text:
+        text = _BEARER.sub(rf"\1 {MASK}", text)
+    if "gw_" in text:
+        text = _KEY.sub(f"gw_{MASK}", text)
+    if "eyJ" in text:
+        text = _JWT.sub(MASK, text)
+    return text
