@@ -12,6 +12,9 @@ from redis.backoff import NoBackoff
 
 from gateway.infra.postgres import mask_url
 
+# `Redis` too: whoever hands a client on names its type from here.
+__all__ = ["Redis", "RedisTarget", "blocking_client", "command_client"]
+
 CONNECT_TIMEOUT_S: Final = 0.5
 # Shorter than the second after which jobs go on without Redis (dispatch decides on the first failure).
 COMMAND_TIMEOUT_S: Final = 0.8

@@ -1,0 +1,72 @@
+# Everything here sets itself up: the only needs are make, bash and Python 3.11 or later with venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+ARGS ?=
+TOOLS := .tools
+UV := $(TOOLS)/bin/uv
+BIN := .venv/bin
+
+# A service account may have no home, or one that it cannot write to.
+ifeq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),)
+export UV_CACHE_DIR ?= $(CURDIR)/$(TOOLS)/cache
+endif
+unexport VIRTUAL_ENV
+
+.PHONY: help dev test check lint types fault bench migrate format imports dockerfile sync sync-dev
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+dev: sync-dev ## Run it here, with PostgreSQL and an inbox; ARGS="--redis --port 0"
+	@exec $(BIN)/gateway dev $(ARGS)
+
+migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="status"
+	@exec $(BIN)/gateway migrate $(ARGS)
+
+test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
+	@$(BIN)/pytest $(ARGS)
+
+fault: sync ## Only the tests that kill, stop and cut servers
+	@$(BIN)/pytest -m fault $(ARGS)
+
+bench: sync ## Measure; one JSON line each; ARGS="submit"
+	@$(BIN)/python -m bench $(ARGS)
+
+check: lint types imports dockerfile test ## What CI runs
+
+lint: sync ## Format and lint
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+format: sync ## Write the format, and fix what can be fixed
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+types: sync ## mypy, strict
+	@$(BIN)/mypy
+
+imports: sync ## Imports point down
+	@$(BIN)/lint-imports --no-logo
+
+dockerfile: sync
+	@$(BIN)/hadolint Dockerfile
+
+sync: $(UV)
+	@$(UV) sync --locked --quiet
+
+# The product and its development servers only: the first `make dev` downloads no linters.
+sync-dev: $(UV)
+	@$(UV) sync --locked --quiet --inexact --no-default-groups --group dev
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or later is needed, and $(PYTHON) is not that. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Setting up (once) ..." >&2
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input 'uv>=0.13,<1'
