@@ -9,6 +9,7 @@ import asyncpg
 
 from gateway.infra.lifecycle import Component
 from gateway.jobs.engine import Engine
+from gateway.jobs.maintenance import Chore
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Task
 from gateway.settings import Settings
@@ -25,10 +26,12 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One folder of ``services/``. ``components`` start with the workers (in order) and stop after them (reversed)."""
+    """One folder of ``services/``. ``components`` start before the workers (in order) and stop after them (reversed);
+    ``chores`` run on the elected leader."""
 
     name: str
     queues: tuple[QueuePolicy, ...]
     tasks: tuple[Task[Any], ...]
     routes: tuple[Any, ...]
     components: tuple[Component, ...] = ()
+    chores: tuple[Chore, ...] = ()

@@ -28,22 +28,21 @@ R = TypeVar("R")
 
 
 class Dispatcher:
-    """A component; without Redis (``redis`` None) it is the direct broker and nothing else.
+    """A component; without Redis (nothing ``attach``ed) it is the direct broker and nothing else.
 
-    ``up``: is Redis dispatching. ``on_return`` is awaited, if set, right after Redis came back.
+    ``up``: is Redis dispatching.
     """
 
     name = "dispatcher"
 
-    def __init__(self, direct: DirectBroker, redis: RedisBroker | None, events: Events) -> None:
-        self.redis = redis
+    def __init__(self, direct: DirectBroker, events: Events) -> None:
+        self.redis: RedisBroker | None = None
         self._direct = direct
         self._events = events
         self._up = False
         self._down_since: float | None = None
         self._changed = asyncio.Event()
         self._monitor: asyncio.Task[None] | None = None
-        self.on_return: Callable[[], None] | None = None
 
     @property
     def up(self) -> bool:
@@ -56,6 +55,10 @@ class Dispatcher:
     @property
     def _current(self) -> Broker:
         return self.redis if self._up and self.redis is not None else self._direct
+
+    def attach(self, redis: RedisBroker) -> None:
+        """Use this Redis from ``start`` on."""
+        self.redis = redis
 
     async def start(self) -> None:
         if self.redis is None:
@@ -130,8 +133,6 @@ class Dispatcher:
         self._up, self._down_since = True, None
         log.info("redis_up", down_s=None if down_s is None else round(down_s, 2), mode="queue")
         self._announce(BrokerChanged(mode="queue", reason="redis answers", down_s=down_s))
-        if self.on_return is not None:
-            self.on_return()
 
     def _announce(self, event: BrokerChanged) -> None:
         """Let everyone who waits on the old broker look at the new one."""

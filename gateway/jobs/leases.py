@@ -61,7 +61,7 @@ class LeaseKeeper:
             attempt = self._executor.running.get(key)
             if attempt is None:
                 continue
-            if key[0] in kept:
+            if key in kept:
                 attempt.lease_ends = asked + self._policy.lease_ms / 1000
             else:
                 log.warning("lease_lost", job_id=str(key[0]), queue=attempt.job.queue, fence=key[1])

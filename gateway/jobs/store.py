@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -23,7 +23,8 @@ from gateway.jobs.policy import QueuePolicy
 SQL = load_sql("gateway.jobs")
 
 Row = asyncpg.Record
-Connection = asyncpg.Connection[Row] | asyncpg.pool.PoolConnectionProxy[Row]
+# As text: asyncpg's classes are generic for type checkers only.
+Connection: TypeAlias = "asyncpg.Connection[Row] | asyncpg.pool.PoolConnectionProxy[Row]"
 
 _encode = msgspec.json.encode
 
@@ -122,12 +123,12 @@ class Store:
         )
         return {row["id"]: inserted(row) for row in rows}
 
-    async def renew(self, held: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    async def renew(self, held: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
         """Renew leases of (job, fence); answers those still held."""
         rows = await self._pool.fetch(
             SQL["renew"], [job_id for job_id, _ in held], [fence for _, fence in held], self.lease_ms
         )
-        return {row["id"] for row in rows}
+        return {(row["id"], row["fence"]) for row in rows}
 
     async def rescue(self, max_stalls: int, limit: int = 500) -> list[Rescued]:
         rows = await self._pool.fetch(SQL["rescue"], max_stalls, limit)

@@ -5,4 +5,4 @@
 UPDATE jobs j SET lease_until = now() + $3 * interval '1 millisecond'
 FROM unnest($1::uuid[], $2::bigint[]) AS x(id, fence)
 WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND j.state || '' = 'active'
-RETURNING j.id
+RETURNING j.id, j.fence

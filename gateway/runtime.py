@@ -1,0 +1,267 @@
+"""The composition root: builds the engine and the features, starts and stops them in order.
+
+The HTTP server is up before the ledger is: until PostgreSQL answers and its schema is this version's, ``/health`` says 503
+and why, and the boot goes on trying. Redis is never waited for, unless REDIS_REQUIRED says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+
+from gateway.feature import Feature, Platform
+from gateway.infra.lifecycle import Component
+from gateway.infra.metrics import Metrics, Slots
+from gateway.infra.migrate import migration_status
+from gateway.infra.postgres import is_unavailable, open_pool
+from gateway.infra.redis import blocking_client, command_client
+from gateway.jobs.direct_broker import DirectBroker
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.engine import Engine
+from gateway.jobs.errors import UnknownQueue
+from gateway.jobs.events import Events
+from gateway.jobs.executor import Executor
+from gateway.jobs.leases import LeaseKeeper
+from gateway.jobs.maintenance import Keeper, Maintenance
+from gateway.jobs.policy import QueuePolicy, StallPolicy
+from gateway.jobs.presence import Presence
+from gateway.jobs.records import Records
+from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
+from gateway.jobs.registry import Registry
+from gateway.jobs.store import Store
+from gateway.jobs.worker import QueueWorker
+from gateway.services import email, orchestration
+from gateway.settings import Settings
+from gateway.web.health import LedgerCheck, RedisState
+from gateway.web.metrics import EventMetrics, MetricsRefresher
+
+log = structlog.get_logger(__name__)
+
+_LEDGER_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """What only ``gateway dev`` gives: a bearer token that is no JWT, and further routes (the inbox)."""
+
+    token: str | None = None
+    routes: tuple[object, ...] = ()
+
+
+class StartError(Exception):
+    """This replica can never start as it is set up. The message says what was seen and what to do."""
+
+
+class Runtime:
+    """One replica, and what it knows of its own health (``web.health.HealthSource``). Building it connects to nothing;
+    ``start`` boots it in the background."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool[asyncpg.Record], dev: DevOptions | None = None) -> None:
+        self.settings = settings
+        self.dev = dev or DevOptions()
+        self.pool = pool
+        self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.metrics = Metrics()
+        self.events = Events()
+        self.events.subscribe(EventMetrics(self.metrics).on_event)
+        self._registry = Registry()
+        self._stalls = StallPolicy(
+            lease_ms=settings.lock_duration_ms,
+            renew_ms=settings.lock_duration_ms // 3,
+            interval_ms=settings.stalled_interval_ms,
+            max_stalls=settings.max_stalled_count,
+        )
+        self._store = Store(pool, self.replica_id, self._stalls.lease_ms)
+        self.records = Records(pool)
+        self.dispatcher = Dispatcher(DirectBroker(self._store), self.events)
+        self.engine = Engine(self._registry, self._store, self.records, self.dispatcher)
+        self.platform = Platform(settings, pool, self.engine)
+        self.features = self._features()
+        self.workers = self._workers()
+        self.metrics.watch_slots(self._slots)
+        self.presence = Presence(
+            self.records, self.dispatcher, self.workers, self.replica_id, str(settings.gateway_role)
+        )
+        self._redis: list[Redis] = []
+        self._started: list[Component] = []
+        self._boot: asyncio.Task[None] | None = None
+        self._boot_problem: str | None = "starting: PostgreSQL has not answered yet"
+        self._draining = False
+        self._ledger_check = LedgerCheck(pool)
+
+    @classmethod
+    async def open(cls, settings: Settings, dev: DevOptions | None = None) -> Runtime:
+        """Raises ``UnknownQueue`` when GATEWAY_QUEUES names one that is not declared."""
+        pool = await open_pool(settings.database_url, min_size=0, max_size=settings.database_pool_size)
+        return cls(settings, pool, dev)
+
+    def _features(self) -> tuple[Feature, ...]:
+        features = (email.feature(self.platform, count=self.metrics.email), orchestration.feature(self.platform))
+        for feature in features:
+            for policy in feature.queues:
+                self._registry.add_queue(policy)
+            for task in feature.tasks:
+                self._registry.add_task(task)
+        return features
+
+    def _workers(self) -> tuple[QueueWorker, ...]:
+        if not self.settings.runs_workers:
+            return ()
+        executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events)
+        return tuple(
+            QueueWorker(policy, self.dispatcher, executor, self.events) for policy in self._queues_worked_on()
+        )
+
+    def _queues_worked_on(self) -> tuple[QueuePolicy, ...]:
+        names = self.settings.queue_names
+        if names is None:
+            return self._registry.queues
+        known = {name: name for name in self._registry.queue_names}
+        known |= {name.removesuffix("-queue"): name for name in self._registry.queue_names}
+        for name in names:
+            if name not in known:
+                raise UnknownQueue(name, tuple(name.removesuffix("-queue") for name in self._registry.queue_names))
+        wanted = {known[name] for name in names}
+        return tuple(policy for policy in self._registry.queues if policy.name in wanted)
+
+    def _slots(self) -> dict[str, Slots]:
+        return {
+            worker.policy.name: Slots(busy=worker.busy, free=worker.policy.concurrency - worker.busy)
+            for worker in self.workers
+        }
+
+    @property
+    def redis(self) -> RedisState:
+        if self.settings.queue_redis_url is None:
+            return RedisState.UNUSED
+        return RedisState.CONNECTED if self.dispatcher.up else RedisState.DISCONNECTED
+
+    @property
+    def mode(self) -> str:
+        return self.engine.mode
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why this replica wants no traffic now; None: it does."""
+        return "draining: this replica is stopping" if self._draining else self._boot_problem
+
+    async def ledger_problem(self) -> str | None:
+        return await self._ledger_check.problem()
+
+    async def start(self) -> None:
+        self._boot = asyncio.create_task(self._start(), name="boot")
+
+    async def booted(self) -> None:
+        """Returns when this replica is ready. Raises ``StartError`` when it never will be."""
+        if self._boot is not None:
+            await asyncio.shield(self._boot)
+
+    async def _start(self) -> None:
+        await self._wait_for_ledger()
+        await self._store.ensure_queues(self._registry.queue_names)
+        await self._connect_redis()
+        for component in self._components():
+            await component.start()
+            self._started.append(component)
+        self._boot_problem = None
+        log.info("replica_ready", replica=self.replica_id, role=self.settings.gateway_role, mode=self.engine.mode)
+
+    async def _wait_for_ledger(self) -> None:
+        said: str | None = None
+        while True:
+            try:
+                async with self.pool.acquire() as connection:
+                    reason = (await migration_status(connection)).problem()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
+                    raise StartError(f"PostgreSQL refused DATABASE_URL: {error}") from error
+                if not is_unavailable(error):
+                    raise
+                reason = f"PostgreSQL does not answer: {error}"
+            if reason is None:
+                return
+            self._boot_problem = reason
+            if reason != said:
+                log.warning("ledger_not_ready", reason=reason)
+                said = reason
+            await asyncio.sleep(_LEDGER_RETRY_S)
+
+    async def _connect_redis(self) -> None:
+        url = self.settings.queue_redis_url
+        if url is None:
+            return
+        commands, blocking = command_client(url), blocking_client(url, BLOCK_S)
+        self._redis = [commands, blocking]
+        self.dispatcher.attach(RedisBroker(self._store, commands, blocking, await self._store.ledger_id()))
+
+    def _components(self) -> list[Component]:
+        """In the order of their start; they stop in the reverse order."""
+        components: list[Component] = [
+            _Required(self.dispatcher, self.settings.redis_required),
+            MetricsRefresher(self.metrics, self.engine, self),
+        ]
+        if not self.workers:
+            return [*components, self.presence]
+        keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
+        chores = keeper.chores(self._stalls) + tuple(chore for feature in self.features for chore in feature.chores)
+        components += [component for feature in self.features for component in feature.components]
+        components += [
+            self.presence,
+            LeaseKeeper(self._executor, self._store, self._stalls),
+            Maintenance(self.records, self.replica_id, chores),
+            *self.workers,
+        ]
+        return components
+
+    async def drain(self, grace_s: float) -> None:
+        """Not ready, take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back."""
+        if self._draining:
+            return
+        self._draining = True
+        log.info("draining", replica=self.replica_id, busy=sum(worker.busy for worker in self.workers), grace_s=grace_s)
+        await self.presence.drain()
+        await asyncio.gather(*(worker.drain(grace_s) for worker in self.workers))
+
+    async def hurry(self) -> None:
+        """End a drain at once: what still runs is handed back."""
+        await asyncio.gather(*(worker.drain(0) for worker in self.workers))
+
+    async def stop(self) -> None:
+        """Safe to call twice, and on a runtime that never started."""
+        self._draining = True
+        if self._boot is not None:
+            self._boot.cancel()
+            await asyncio.gather(self._boot, return_exceptions=True)
+        while self._started:
+            component = self._started.pop()
+            await component.stop()
+        for client in self._redis:
+            await client.aclose()
+        self._redis.clear()
+        await self.pool.close()
+
+
+class _Required:
+    """The dispatcher, which must find Redis at its start if REDIS_REQUIRED says so."""
+
+    name = "dispatcher"
+
+    def __init__(self, dispatcher: Dispatcher, required: bool) -> None:
+        self._dispatcher = dispatcher
+        self._required = required
+
+    async def start(self) -> None:
+        await self._dispatcher.start()
+        if self._required and not self._dispatcher.up:
+            await self._dispatcher.stop()
+            raise StartError("REDIS_REQUIRED is true and Redis does not answer. Start Redis, or set REDIS_REQUIRED=false.")
+
+    async def stop(self) -> None:
+        await self._dispatcher.stop()

@@ -1,0 +1,151 @@
+"""A whole engine in this process, on real PostgreSQL and (in queue mode) real Valkey, with tasks that tests steer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from gateway.infra.redis import blocking_client, command_client
+from gateway.jobs.direct_broker import DirectBroker
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.engine import Engine
+from gateway.jobs.events import Event, Events, JobSettled
+from gateway.jobs.executor import Executor
+from gateway.jobs.job import NewJob
+from gateway.jobs.leases import LeaseKeeper
+from gateway.jobs.maintenance import Keeper, Maintenance
+from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, StallPolicy
+from gateway.jobs.records import Records
+from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
+from gateway.jobs.registry import Registry, Task, TaskContext
+from gateway.jobs.store import Store
+from gateway.jobs.worker import QueueWorker
+from gateway.infra.uuid7 import uuid7
+
+QUEUE = "email-queue"
+TASK = "test.task"
+
+
+def policy(**changes: Any) -> QueuePolicy:
+    """The e-mail queue's numbers without its limit, unless ``changes`` say otherwise."""
+    values: dict[str, Any] = {
+        "name": QUEUE,
+        "concurrency": 5,
+        "rate": None,
+        "attempts": 3,
+        "backoff_ms": 60_000,
+        "timeout_s": 30,
+        "retention": Retention(),
+    }
+    return QueuePolicy(**{**values, **changes})
+
+
+def rate(most: int, duration_ms: int) -> RateLimit:
+    return RateLimit(most, duration_ms)
+
+
+@dataclass
+class Script:
+    """The task of the tests: what it does is set by the test, what it saw is read by it."""
+
+    behave: Callable[[dict[str, Any], TaskContext], Awaitable[Any]] | None = None
+    started: list[dict[str, Any]] = field(default_factory=list)
+    contexts: list[TaskContext] = field(default_factory=list)
+
+    async def perform(self, args: dict[str, Any], context: TaskContext) -> Any:
+        self.started.append(args)
+        self.contexts.append(context)
+        return None if self.behave is None else await self.behave(args, context)
+
+    @property
+    def names(self) -> list[Any]:
+        return [args.get("n") for args in self.started]
+
+
+@dataclass
+class Replica:
+    """One replica's engine. ``events`` are those it published."""
+
+    engine: Engine
+    store: Store
+    records: Records
+    dispatcher: Dispatcher
+    executor: Executor
+    leases: LeaseKeeper
+    keeper: Keeper
+    maintenance: Maintenance
+    workers: list[QueueWorker]
+    events: list[Event]
+    script: Script
+
+    async def work(self) -> None:
+        """Start the slots."""
+        for worker in self.workers:
+            await worker.start()
+
+    async def submit(self, n: Any = 0, **changes: Any) -> UUID:
+        job = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": n}, **changes)
+        return (await self.engine.submit(job)).id
+
+    def settled(self, kind: str) -> list[JobSettled]:
+        return [event for event in self.events if isinstance(event, JobSettled) and event.kind == kind]
+
+
+@asynccontextmanager
+async def replica(
+    pool: asyncpg.Pool[asyncpg.Record],
+    redis_url: str | None,
+    *,
+    queue: QueuePolicy | None = None,
+    stalls: StallPolicy | None = None,
+    name: str = "replica-1",
+    script: Script | None = None,
+    maintain: bool = False,
+) -> AsyncIterator[Replica]:
+    queue, stalls, script = queue or policy(), stalls or StallPolicy(), script or Script()
+    registry = Registry()
+    registry.add_queue(queue)
+    registry.add_task(Task(TASK, queue.name, dict, script.perform))
+    seen: list[Event] = []
+    events = Events()
+    events.subscribe(seen.append)
+    store, records = Store(pool, name, stalls.lease_ms), Records(pool)
+    dispatcher = Dispatcher(DirectBroker(store), events)
+    clients = [command_client(redis_url), blocking_client(redis_url, BLOCK_S)] if redis_url else []
+    await store.ensure_queues(registry.queue_names)
+    if clients:
+        dispatcher.attach(RedisBroker(store, clients[0], clients[1], await store.ledger_id()))
+    await dispatcher.start()
+    executor = Executor(registry, store, dispatcher, events)
+    keeper = Keeper(registry, store, records, dispatcher, events)
+    made = Replica(
+        engine=Engine(registry, store, records, dispatcher),
+        store=store,
+        records=records,
+        dispatcher=dispatcher,
+        executor=executor,
+        leases=LeaseKeeper(executor, store, stalls),
+        keeper=keeper,
+        maintenance=Maintenance(records, name, keeper.chores(stalls)),
+        workers=[QueueWorker(queue, dispatcher, executor, events)],
+        events=seen,
+        script=script,
+    )
+    await made.leases.start()
+    if maintain:
+        await made.maintenance.start()
+    try:
+        yield made
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in made.workers))
+        await made.maintenance.stop()
+        await made.leases.stop()
+        await dispatcher.stop()
+        for client in clients:
+            await client.aclose()
