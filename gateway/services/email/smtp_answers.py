@@ -1,7 +1,7 @@
 """What an SMTP server's answer, or its silence, means for a mail. Pure; a table, not a conversation.
 
-Sources: RFC 5321 (4.2.1 reply codes, 3.8 and 4.2.4.2 on 421, 4.5.3.1.10 too many recipients, 4.1.1.4 the answer to DATA is
-what counts), RFC 3463 (enhanced codes), RFC 4954 (AUTH), RFC 3207 (STARTTLS), RFC 7504 (521 and 556).
+Sources: RFC 5321 (4.2.1 reply codes, 3.8 and 4.2.4.2 on 421, 4.5.3.1.10 too many recipients, 4.1.1.4 the answer to DATA
+is what counts), RFC 3463 (enhanced codes), RFC 4954 (AUTH), RFC 3207 (STARTTLS), RFC 7504 (521 and 556).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def classify(phase: Phase, code: int, text: str) -> Verdict:
 
 
 def classify_cause(phase: Phase, cause: Cause, detail: str = "") -> Verdict:
-    """Judge a failure without an answer. After the first byte of the message only UNKNOWN is honest, whatever it was."""
+    """Judge a failure without an answer. After the first byte of the message only UNKNOWN is honest."""
     reason = f"{phase}: {_CAUSE_WORDS[cause]}" + (f" ({detail})" if detail else "")
     if phase is Phase.QUIT:
         return Verdict(Outcome.SENT, reason)
@@ -139,3 +139,47 @@ def _permanent(phase: Phase, code: int, text: str, reason: str) -> Verdict:
     if phase is Phase.RCPT and code == 552 and enhanced_code(text) in (None, "5.5.3"):
         return Verdict(Outcome.RETRY, reason)  # older servers' "too many recipients" (RFC 5321, 4.5.3.1.10)
     return Verdict(Outcome.REJECT, reason)
+
+
+class RecipientReply(msgspec.Struct, frozen=True):
+    """What the server said to one RCPT TO. ``verdict`` is SENT once the message itself was accepted as well."""
+
+    code: int
+    reply: str
+    verdict: Outcome
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """The server took the message for at least one recipient. ``code`` and ``reply`` answer the final dot.
+
+    ``recipients`` has each address that was asked for: SENT, REJECT, or RETRY (send again to that one alone).
+    """
+
+    code: int
+    reply: str
+    recipients: dict[str, RecipientReply]
+    phase: Phase = Phase.END_OF_DATA
+
+
+class SmtpFailure(Exception):
+    """The message was taken for nobody, or (UNKNOWN) nobody knows. ``str()`` is a sentence for people.
+
+    ``code`` is None where no answer came, ``pause_s`` is set for PAUSE alone. ``recipients`` has what was answered to
+    each RCPT before the failure: REJECT is final there whatever became of the rest.
+    """
+
+    def __init__(
+        self,
+        judged: Verdict,
+        phase: Phase,
+        code: int | None = None,
+        reply: str | None = None,
+        recipients: dict[str, RecipientReply] | None = None,
+    ) -> None:
+        super().__init__(judged.reason)
+        self.verdict = judged.outcome
+        self.pause_s = judged.pause_s
+        self.phase = phase
+        self.code = code
+        self.reply = reply
+        self.recipients = recipients or {}
