@@ -97,6 +97,7 @@ CREATE FUNCTION follow_email_job() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   next_status text;
   mail emails%ROWTYPE;
+  moved boolean := OLD.state IN ('waiting', 'delayed') AND NEW.state IN ('waiting', 'delayed') AND OLD.run_at <> NEW.run_at;
 BEGIN
   SELECT * INTO mail FROM emails WHERE job_id = NEW.id FOR UPDATE;
   IF NOT FOUND THEN
@@ -112,25 +113,31 @@ BEGIN
     WHEN NEW.state = 'waiting' THEN CASE WHEN mail.uncertain THEN 'unknown' ELSE 'pending' END
     WHEN NEW.state = 'delayed' THEN CASE
       WHEN mail.uncertain THEN 'unknown'
-      WHEN NEW.attempts = 0 AND NEW.stalls = 0 THEN 'scheduled'
-      ELSE 'pending' END
+      WHEN OLD.state = 'active' THEN 'pending'  -- back-off, not somebody's wish
+      ELSE 'scheduled' END
     WHEN NEW.state = 'active' THEN 'processing'
     WHEN NEW.state = 'completed' THEN 'sent'
     WHEN NEW.state = 'failed' THEN CASE
       WHEN mail.sent_at IS NOT NULL THEN 'sent'
-      WHEN mail.uncertain THEN 'unknown'
+      WHEN mail.uncertain
+        OR EXISTS (SELECT FROM email_attempts a WHERE a.email_id = mail.id AND a.outcome IS NULL) THEN 'unknown'
       ELSE 'failed' END
     ELSE 'cancelled'
   END;
-  IF next_status = mail.status AND NEW.error IS NOT DISTINCT FROM mail.error THEN
+  IF next_status = mail.status AND NEW.error IS NOT DISTINCT FROM mail.error AND NOT moved THEN
     RETURN NULL;
   END IF;
   UPDATE emails SET
     status = next_status,
     error = CASE WHEN NEW.state = 'completed' THEN mail.error ELSE NEW.error END,
+    scheduled_at = CASE WHEN moved THEN NEW.run_at ELSE mail.scheduled_at END,
     updated_at = now(),
-    sent_at = CASE WHEN next_status IN ('sent', 'delivered') THEN coalesce(mail.sent_at, now()) ELSE mail.sent_at END
+    sent_at = CASE WHEN next_status = 'sent' THEN coalesce(mail.sent_at, now()) ELSE mail.sent_at END
   WHERE id = mail.id;
+  IF moved THEN
+    INSERT INTO email_events (email_id, type, detail)
+    VALUES (mail.id, 'rescheduled', jsonb_build_object('from', OLD.run_at, 'to', NEW.run_at));
+  END IF;
   IF next_status <> mail.status THEN
     INSERT INTO email_events (email_id, type, detail)
     VALUES (mail.id, CASE WHEN next_status = 'pending' THEN 'queued' ELSE next_status END,
@@ -139,6 +146,7 @@ BEGIN
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER emails_follow_jobs AFTER UPDATE OF state ON jobs
-  FOR EACH ROW WHEN (NEW.task = 'email.send' AND OLD.state IS DISTINCT FROM NEW.state)
+CREATE TRIGGER emails_follow_jobs AFTER UPDATE OF state, run_at ON jobs
+  FOR EACH ROW
+  WHEN (NEW.task = 'email.send' AND (OLD.state IS DISTINCT FROM NEW.state OR OLD.run_at IS DISTINCT FROM NEW.run_at))
   EXECUTE FUNCTION follow_email_job();

@@ -1,0 +1,95 @@
+"""E-mails: accept, queue, send by SMTP, and tell what became of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from litestar import Router
+from litestar.di import Provide
+
+from gateway.feature import Feature, Platform
+from gateway.infra.lifecycle import Component
+from gateway.jobs.registry import Task
+from gateway.services.email.admin_routes import AdminEmailQueueController
+from gateway.services.email.queue import EMAIL_QUEUE, EmailQueueService, email_policy
+from gateway.services.email.routes import EmailsController
+from gateway.services.email.service import EmailService
+from gateway.services.email.smtp import SmtpPool, SmtpSettings
+from gateway.services.email.store import MailStore
+from gateway.services.email.tasks import CountEmail, EmailSender
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class QueueAnnouncement:
+    """Says in the log that this process sends e-mails, and where to."""
+
+    name = "email-queue-announcement"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def start(self) -> None:
+        log.info(
+            "Email queue initialized",
+            queue=EMAIL_QUEUE,
+            concurrency=self._settings.email_queue_concurrency,
+            smtp=f"{self._settings.smtp_host}:{self._settings.smtp_port}",
+        )
+
+    async def stop(self) -> None:
+        return None
+
+
+def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
+    return SmtpSettings(
+        host=host,
+        port=settings.smtp_port,
+        user=settings.smtp_user,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        tls=settings.smtp_secure,
+        ca_file=str(settings.smtp_ca_bundle) if settings.smtp_ca_bundle else None,
+        command_timeout_s=settings.smtp_timeout_s,
+        max_connections=settings.smtp_pool_size,
+        max_mails_per_connection=settings.smtp_max_messages,
+        max_age_s=float(settings.smtp_max_age_s),
+    )
+
+
+def feature(platform: Platform, *, transport: SmtpPool | None = None, count: CountEmail | None = None) -> Feature:
+    """``transport`` replaces the pool that the settings describe. Without both there is no task: such a process only
+    accepts mails, others send them. ``count`` is called for each attempt (see ``CountEmail``)."""
+    settings = platform.settings
+    if transport is None and settings.smtp_host is not None:
+        transport = SmtpPool(smtp_settings(settings, settings.smtp_host))
+    tasks: tuple[Task[Any], ...] = ()
+    components: tuple[Component, ...] = ()
+    if transport is not None:
+        tasks = (EmailSender(MailStore(platform.pool), transport, count or _not_counted).task(),)
+        components = (transport, QueueAnnouncement(settings))
+    return Feature(
+        name="email",
+        queues=(email_policy(settings),),
+        tasks=tasks,
+        routes=(routes(platform),),
+        components=components,
+    )
+
+
+def routes(platform: Platform) -> Router:
+    mails = EmailService(platform)
+    queue = EmailQueueService(platform.pool, platform.engine)
+    return Router(
+        path="/",
+        route_handlers=[EmailsController, AdminEmailQueueController],
+        dependencies={
+            "mails": Provide(lambda: mails, sync_to_thread=False),
+            "queue": Provide(lambda: queue, sync_to_thread=False),
+        },
+    )
+
+
+def _not_counted(_transport: str, _outcome: str) -> None:
+    return None

@@ -1,0 +1,6 @@
+-- purpose: Everything of a mail that a resend repeats.
+-- $1 id uuid: the mail
+-- $2 owner text: whose mail it must be, NULL for anybody's
+SELECT status, from_address, to_addresses, cc_addresses, bcc_addresses, reply_to, subject, html, text, headers, tags, metadata,
+  priority, category, stream, reference_type, reference_id, simulate
+FROM emails WHERE id = $1 AND ($2::text IS NULL OR owner = $2);

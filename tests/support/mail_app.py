@@ -1,0 +1,141 @@
+"""The e-mail API in the test's own loop: routes, real engine, real ledger, real SMTP. Only the token check is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.middleware.authentication import AbstractAuthenticationMiddleware, AuthenticationResult
+
+from gateway.access import SCOPES_OF, Principal, Role, Scope
+from gateway.feature import Feature, Platform
+from gateway.jobs.policy import QueuePolicy
+from gateway.problem import Problem
+from gateway.services import email
+from gateway.services.email.queue import EmailQueueService, email_policy
+from gateway.services.email.store import MailStore
+from gateway.settings import load
+from gateway.web.errors import exception_handlers
+from gateway.web.middleware import RequestEdge
+from tests.support.engine import Replica, replica
+
+PEOPLE = {
+    name: Principal(id=name, kind="user", role=role, scopes=SCOPES_OF[role])
+    for name, role in (("ann", Role.USER), ("bob", Role.USER), ("viewer", Role.VIEWER), ("admin", Role.ADMIN))
+}
+
+
+class NamedCaller(AbstractAuthenticationMiddleware):
+    """The caller is whom the header ``x-test-user`` names; the route's scope is checked as the real guard does."""
+
+    async def authenticate_request(self, connection: Any) -> AuthenticationResult:
+        return AuthenticationResult(user=PEOPLE[connection.headers.get("x-test-user", "ann")], auth=None)
+
+
+def demand_scope(connection: Any, handler: Any) -> None:
+    wanted = handler.opt["access"]
+    assert isinstance(wanted, Scope)
+    if not connection.user.may(wanted):
+        raise Problem(403, "forbidden", f"needs {wanted}")
+
+
+@dataclass
+class MailApp:
+    http: httpx.AsyncClient
+    replica: Replica
+    platform: Platform
+    feature: Feature
+    counted: list[tuple[str, str]]
+
+    @property
+    def pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        return self.platform.pool
+
+    @property
+    def store(self) -> MailStore:
+        return MailStore(self.pool)
+
+    @property
+    def queue(self) -> EmailQueueService:
+        return EmailQueueService(self.pool, self.platform.engine)
+
+    async def call(self, method: str, path: str, json: Any = None, user: str = "ann", **options: Any) -> httpx.Response:
+        headers = {"x-test-user": user, **options.pop("headers", {})}
+        if json is not None:
+            options["json"] = json
+        return await self.http.request(method, f"/api/v1{path}", headers=headers, **options)
+
+    async def send(self, user: str = "ann", **fields: Any) -> str:
+        """Accept one mail; answers its id."""
+        answer = await self.call("POST", "/emails", mail(**fields), user)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["data"]["id"])
+
+    async def show(self, mail_id: str, user: str = "ann") -> dict[str, Any]:
+        answer = await self.call("GET", f"/emails/{mail_id}?include=body,events,attempts", user=user)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()["data"]
+        return found
+
+    async def has_status(self, mail_id: str, status: str) -> dict[str, Any]:
+        """For ``eventually``: the mail, once it has this status."""
+        found = await self.show(mail_id, "admin")
+        assert found["status"] == status, found
+        return found
+
+
+def mail(**fields: Any) -> dict[str, Any]:
+    """The smallest mail, changed by ``fields``; None removes one."""
+    content = {"from": "shop@shop.example", "to": "ada@example.com", "subject": "Hello", "text": "It works"}
+    return {name: value for name, value in {**content, **fields}.items() if value is not None}
+
+
+@asynccontextmanager
+async def mail_app(
+    pool: asyncpg.Pool[asyncpg.Record],
+    directory: Path,
+    *,
+    smtp_port: int = 1,
+    redis_url: str | None = None,
+    policy: QueuePolicy | None = None,
+    **settings: str,
+) -> AsyncIterator[MailApp]:
+    """Accepts mails; ``app.replica.work()`` starts sending them to ``smtp_port``. ``settings`` by environment name."""
+    environment = {
+        "DATABASE_URL": "postgresql://unused/unused",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp_port),
+        "SMTP_SECURE": "none",
+        **settings,
+    }
+    loaded = load(environment, directory, serving=False).settings
+    counted: list[tuple[str, str]] = []
+    async with replica(pool, redis_url, queue=policy or email_policy(loaded)) as running:
+        platform = Platform(settings=loaded, pool=pool, engine=running.engine)
+        feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
+        for task in feature.tasks:
+            running.engine.registry.add_task(task)
+        for component in feature.components:
+            await component.start()
+        app = Litestar(
+            route_handlers=list(feature.routes),
+            dependencies={"platform": Provide(lambda: platform, sync_to_thread=False)},
+            middleware=[DefineMiddleware(NamedCaller)],
+            guards=[demand_scope],
+            exception_handlers=exception_handlers(),
+        )
+        transport = httpx.ASGITransport(RequestEdge(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as http:
+            yield MailApp(http, running, platform, feature, counted)
+        for worker in running.workers:
+            await worker.stop()
+        for component in reversed(feature.components):
+            await component.stop()
