@@ -69,4 +69,4 @@ $(UV):
 	  { echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up (once) ..." >&2
 	@$(PYTHON) -m venv --clear $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input 'uv>=0.13,<1'
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-cache-dir 'uv>=0.13,<1'

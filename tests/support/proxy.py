@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from types import TracebackType
 from typing import Self
 
@@ -40,7 +42,7 @@ class Proxy:
         """Listen (again), forwarding."""
         self.flow()
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
@@ -57,7 +59,7 @@ class Proxy:
     def cut(self) -> None:
         """Reset every open connection; new ones are served."""
         for writer in tuple(self._links):
-            writer.transport.abort()
+            _reset(writer)
 
     def stall(self) -> None:
         """Let nothing pass in either direction until ``flow``."""
@@ -73,12 +75,14 @@ class Proxy:
         self._to_server.set()
         self._to_client.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self._links.add(writer)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_writer: asyncio.StreamWriter | None = None
         try:
             await self._to_server.wait()
@@ -88,13 +92,12 @@ class Proxy:
                 group.create_task(self._pump(reader, server_writer, self._to_server))
                 group.create_task(self._pump(server_reader, writer, self._to_client))
         except* OSError:
-            pass  # either side went away: the other one is closed below
+            _reset(writer)  # either side went away, so the other one does
         finally:
             for link in (writer, server_writer):
                 if link is not None:
                     self._links.discard(link)
-                    link.transport.abort()
-            self._tasks.discard(task)
+                    link.close()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
         while chunk := await source.read(65536):
@@ -105,3 +108,11 @@ class Proxy:
             await sink.drain()
         if sink.can_write_eof():
             sink.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST instead of FIN, as a machine does that lost its connections."""
+    connection = writer.get_extra_info("socket")
+    if not writer.transport.is_closing():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
