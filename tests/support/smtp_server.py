@@ -155,8 +155,8 @@ class ScriptedSmtp:
         self.connections += 1
         try:
             await _Session(self, self.connections, reader, writer).run()
-        except (ConnectionError, asyncio.IncompleteReadError, _Cut):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, _Cut):
+            pass  # cancelled by drop_connections: asyncio's streams would log a cancelled handler as an error
         finally:
             writer.close()
             del self._tasks[task]

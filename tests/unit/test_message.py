@@ -109,7 +109,7 @@ _attachment = st.builds(
     content_id=st.one_of(st.none(), st.sampled_from(["logo", "logo@x", "other"])),
 )
 _mails = st.builds(
-    lambda **fields: mail(**fields),
+    mail,
     from_address=_address,
     to=st.lists(_address, min_size=1, max_size=4),
     cc=st.lists(_address, max_size=3),
@@ -320,11 +320,11 @@ INJECTION = "x\r\nBcc: evil@example.net"
         {"attachments": [Attachment(filename=INJECTION, content_type="a/b", content=b"")]},
         {"attachments": [Attachment(filename="a", content_type=f"a/b; {INJECTION}", content=b"")]},
         {"attachments": [Attachment(filename="a", content_type="a/b", content=b"", content_id=INJECTION)]},
-        {"date": datetime(2026, 1, 1)},
+        {"date": DATE.replace(tzinfo=None)},
     ],
 )
 def test_nothing_injects_a_header(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="line break|not valid|not a|written by|time zone"):
+    with pytest.raises(ValueError, match=r"line break|not valid|not a|written by|time zone"):
         build(mail(**changes))
 
 

@@ -1,4 +1,4 @@
-"""Mail addresses as people write them: ``a@example.com``, ``Ada Lovelace <ada@example.com>``, ``"Doe, Jane" <j@x.org>``.
+"""Mail addresses as people write them: ``a@example.com``, ``Ada Byron <ada@example.com>``, ``"Doe, Jane" <j@x.org>``.
 
 Decided here: the part before the @ must be ASCII, because a non-ASCII one needs SMTPUTF8 (RFC 6531) on every server of
 the way, which most lack. Domains may be written in any script and are kept as A-labels (RFC 5891). Special-use domains

@@ -128,8 +128,9 @@ def address_header(name: str, addresses: Iterable[str]) -> str:
 def content_type_of(content_type: str, filename: str) -> str:
     """The Content-Type line of an attachment.
 
-    Types that forbid base64 (``message/*``, ``multipart/*``: RFC 2046, 5) are sent as application/octet-stream. ``name``
-    is the ASCII stand-in for readers that do not know RFC 2231; beside ``filename*`` it would count as a duplicate.
+    Types that forbid base64 (``message/*``, ``multipart/*``: RFC 2046, 5) are sent as application/octet-stream.
+    ``name`` is the ASCII stand-in for readers that do not know RFC 2231: a second ``filename`` beside ``filename*``
+    would count as a duplicate.
     """
     match = _CONTENT_TYPE.fullmatch(content_type)
     if match is None:

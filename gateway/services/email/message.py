@@ -150,7 +150,7 @@ def _split_inline(mail: Mail) -> tuple[list[Attachment], list[Attachment]]:
 
 
 def _multipart(subtype: str, parts: Iterable[_Part], seed: str, parameters: str = "") -> _Part:
-    # "=_" occurs in no base64 or quoted-printable body, and 7bit bodies that hold it are not left as 7bit (RFC 2045, 6.7).
+    # "=_" occurs in no base64 or quoted-printable body (RFC 2045, 6.7), and bodies that hold it are not left as 7bit.
     boundary = f"=_{subtype}_{hashlib.sha256(seed.encode()).hexdigest()[:24]}"
     line = b"--" + boundary.encode()
     chunks: list[bytes] = []

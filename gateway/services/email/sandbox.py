@@ -136,7 +136,7 @@ class Sandbox:
         self._mails.clear()
         self._bytes = 0
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """Called by aiosmtpd for each message; the return value is the answer to the client."""
         raw = envelope.content if isinstance(envelope.content, bytes) else b""
         message = _parse(raw)
