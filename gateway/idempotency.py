@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import msgspec
@@ -23,11 +23,12 @@ KEY_MAX: Final = 256
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
 _PRUNE_BATCH: Final = 1000
 
-Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+# As text: asyncpg's classes are generic for type checkers only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A success as it goes to the caller: HTTP status and JSON. ``replayed``: the work was done by an earlier request."""
+    """A success for the caller: HTTP status and JSON. ``replayed``: an earlier request did the work."""
 
     status: int
     body: bytes
@@ -62,11 +63,12 @@ async def run_idempotent(
 ) -> Answer:
     """Run ``work`` in one transaction and keep its answer for ``key``; or give the answer that is kept.
 
-    ``caller`` is ``Principal.id``, ``request`` comes from ``request_hash``. Without a key it only opens the transaction.
-    What must follow a commit (telling the dispatcher) is for the caller, when the answer is not ``replayed``.
+    ``caller`` is ``Principal.id``, ``request`` comes from ``request_hash``. Without a key it only opens the
+    transaction. What must follow a commit (telling the dispatcher) is for the caller, if nothing was ``replayed``.
 
-    Raises Problem 400 ``invalid_idempotency_key``; 409 ``concurrent_idempotent_requests`` while the first request runs; 409
-    ``invalid_idempotent_request`` when the key was used for another request; and what ``work`` raises, keeping nothing.
+    Raises Problem 400 ``invalid_idempotency_key``; 409 ``concurrent_idempotent_requests`` while the first request runs;
+    409 ``invalid_idempotent_request`` when the key was used for another request; and what ``work`` raises, in which
+    case nothing is kept.
     """
     if key is not None:
         check_key(key)

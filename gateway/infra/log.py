@@ -1,7 +1,7 @@
 """Logs: a stable ``event`` and fields, one line each, with secrets and addresses masked.
 
-``request_id``, ``job_id``, ``queue`` and ``instance`` come from context variables (``structlog.contextvars``), so every line
-that is written while a request or job is handled has them. Libraries' own logging goes through the same processors.
+``request_id``, ``job_id`` and ``queue`` come from context variables (``structlog.contextvars``): every line that is
+written while a request or job is handled has them. Libraries' own logging goes through the same processors.
 """
 
 from __future__ import annotations

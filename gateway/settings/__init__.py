@@ -1,4 +1,4 @@
-"""Settings of the process: one frozen value, read once. ``load`` is the only reader of the environment and secret files."""
+"""Settings: one frozen value, read once. ``load`` is the only reader of environment and secret files."""
 
 from gateway.settings.loading import Loaded, load
 from gateway.settings.model import Role, Settings

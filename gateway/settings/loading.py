@@ -55,10 +55,10 @@ def load(
     env_file: Path | None = None,
     serving: bool = True,
 ) -> Loaded:
-    """Read all settings. The later wins: default, ``env_file``, ``environ``, ``secrets_dir/X``, the file named by ``X_FILE``.
+    """Read all settings. The later wins: default, ``env_file``, ``environ``, ``secrets_dir/X``, the file of ``X_FILE``.
 
-    ``serving`` False leaves out what only a serving process needs (callers' secrets, the mail server): for ``migrate`` and
-    the like. Raises SettingsError with all problems.
+    ``serving`` False leaves out what only a serving process needs (callers' secrets, the mail server): for ``migrate``
+    and the like. Raises SettingsError with all problems.
     """
     found = _gather(environ, secrets_dir, env_file)
     problems = found.problems
@@ -172,11 +172,9 @@ def _seen(field_name: str, value: str) -> str:
 
 
 def _weak_secrets(found: _Gathered) -> list[SettingProblem]:
-    weak = []
-    for name in ("jwt_secret",):
-        if (value := found.values.get(name)) is not None and (why := weak_secret(value)) is not None:
-            weak.append(SettingProblem(name.upper(), why, SECRET_HINT))
-    return weak
+    value = found.values.get("jwt_secret")
+    why = weak_secret(value) if value is not None else None
+    return [SettingProblem("JWT_SECRET", why, SECRET_HINT)] if why is not None else []
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:

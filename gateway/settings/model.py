@@ -180,7 +180,7 @@ class Settings(BaseModel):
     smtp_password: SecretStr | None = Field(None, description="Password beside SMTP_USER.")
     smtp_secure: Annotated[Literal["auto", "tls", "starttls", "none"], BeforeValidator(_smtp_security)] = Field(
         "auto",
-        description="tls (from the first byte), starttls (demanded), none, or auto (tls on port 465, else starttls if offered).",
+        description="tls (at once), starttls (demanded), none, or auto (tls on port 465, else starttls if offered).",
     )
     smtp_ca_bundle: Path | None = Field(
         None, description="PEM file of further authorities trusted to sign the SMTP server's certificate."

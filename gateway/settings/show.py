@@ -1,4 +1,4 @@
-"""Settings for human eyes: values with secrets masked, and where each came from (``gateway config show`` and ``docs``)."""
+"""Settings for people: values with secrets masked, and where each came from (``gateway config``)."""
 
 from __future__ import annotations
 

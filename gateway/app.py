@@ -1,0 +1,76 @@
+"""The HTTP application: routes, guard, error answers, and when the rest starts and stops. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+
+from gateway.runtime import Runtime
+from gateway.settings import Settings
+from gateway.web import docs, health, metrics, queues_admin
+from gateway.web.auth import Authenticator, check_access_declared
+from gateway.web.errors import exception_handlers
+from gateway.web.keys_admin import KeysAdmin
+from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
+
+
+def create_app(runtime: Runtime) -> Litestar:
+    """Raises ValueError if a route does not declare what access it demands."""
+    settings = runtime.settings
+    authenticator = Authenticator(settings, runtime.platform.pool, runtime.dev.token)
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+            await authenticator.stop()
+
+    app = Litestar(
+        route_handlers=_routes(runtime),
+        guards=[authenticator.guard],
+        dependencies={
+            "platform": Provide(_always(runtime.platform), sync_to_thread=False),
+            "health": Provide(_always(runtime), sync_to_thread=False),
+            "metrics": Provide(_always(runtime.metrics), sync_to_thread=False),
+        },
+        exception_handlers=exception_handlers(),
+        lifespan=[lifespan],
+        openapi_config=docs.openapi_config(),
+        cors_config=_cors(settings),
+        request_max_body_size=BODY_MAX_BYTES,
+        logging_config=None,  # infra/log.py has configured it
+    )
+    check_access_declared(app)
+    app.asgi_handler = RequestEdge(app.asgi_handler)
+    return app
+
+
+def _routes(runtime: Runtime) -> list[Any]:
+    routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
+    if runtime.settings.serves_api:
+        routes += [*queues_admin.ROUTES, KeysAdmin]
+        routes += [route for feature in runtime.features for route in feature.routes]
+    return routes
+
+
+def _always(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def _cors(settings: Settings) -> CORSConfig | None:
+    if not settings.cors_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(settings.cors_origins),
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", REQUEST_ID_HEADER, "X-Batch-Validation"],
+        expose_headers=[REQUEST_ID_HEADER, "Idempotent-Replayed", "Retry-After"],
+        max_age=600,
+    )

@@ -1,0 +1,206 @@
+"""What Prometheus reads. Answers come from memory: a scrape never waits for PostgreSQL or Redis.
+
+Numbers of whole queues are read in the background and put here as ``Readings``; once they are old they are absent,
+never stale, 0 or NaN, because a controller would believe them. Labels are bounded words, never ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+STALE_S: Final = 30.0
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+# A mail takes tens of milliseconds, an agent run up to its limit of 10 minutes, a rate-limited wait hours.
+_DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole queue: jobs by state word. ``oldest_waiting_s`` is 0 when none waits; ``rate_per_s`` None: no limit."""
+
+    states: dict[str, int]
+    oldest_waiting_s: float
+    rate_per_s: float | None
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True):
+    """Queues by name, and how many live replicas have each role."""
+
+    queues: dict[str, QueueReading]
+    replicas: dict[str, int]
+
+
+class Slots(msgspec.Struct, frozen=True):
+    """Workers of one queue in this process."""
+
+    busy: int
+    free: int
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own.
+
+    ``watch_slots`` is asked at each scrape for this process's slots by queue. ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._gauges = _QueueGauges(clock)
+        self._registry.register(self._gauges)
+        self._counters()
+        self._histograms()
+        self._switches()
+
+    def _counters(self) -> None:
+        into = self._registry
+        self._jobs = Counter("gateway_jobs", "Attempts that ended, by outcome.", ["queue", "outcome"], registry=into)
+        self._failures = Counter(
+            "gateway_job_failures", "Attempts that failed, by kind of failure.", ["queue", "class"], registry=into
+        )
+        self._attempts = Counter("gateway_job_attempts", "Attempts that were started.", ["queue"], registry=into)
+        self._stalled = Counter("gateway_job_stalled", "Jobs whose process vanished.", ["queue"], registry=into)
+        self._emails = Counter(
+            "gateway_emails", "E-mails handed to a transport, by outcome.", ["transport", "outcome"], registry=into
+        )
+
+    def _histograms(self) -> None:
+        self._duration = Histogram(
+            "gateway_job_duration_seconds",
+            "Time from ready to claimed (wait) and from claimed to ended (run).",
+            ["queue", "phase"],
+            buckets=_DURATION_BUCKETS,
+            registry=self._registry,
+        )
+        self._rate_wait = Histogram(
+            "gateway_job_rate_limit_wait_seconds",
+            "Rests of free workers because of the queue's rate limit.",
+            ["queue"],
+            buckets=_DURATION_BUCKETS,
+            registry=self._registry,
+        )
+
+    def _switches(self) -> None:
+        into = self._registry
+        self._fallback = Gauge(
+            "gateway_fallback_active", "1 while Redis is set but jobs are taken from PostgreSQL.", registry=into
+        )
+        self._postgres = Gauge("gateway_postgres_up", "1 while PostgreSQL answers.", registry=into)
+        self._lag = Gauge(
+            "gateway_event_loop_lag_seconds", "Longest delay of the event loop in the last seconds.", registry=into
+        )
+
+    def declare_queue(self, queue: str, outcomes: Iterable[str] = (), failures: Iterable[str] = ()) -> None:
+        """Let a queue's counters begin at 0, so that the first event is seen as an increase."""
+        for outcome in outcomes:
+            self._jobs.labels(queue, outcome)
+        for failure in failures:
+            self._failures.labels(queue, failure)
+        self._attempts.labels(queue)
+        self._stalled.labels(queue)
+        self._rate_wait.labels(queue)
+        for phase in ("wait", "run"):
+            self._duration.labels(queue, phase)
+
+    def attempt_ended(self, queue: str, outcome: str, *, wait_s: float, run_s: float) -> None:
+        self._attempts.labels(queue).inc()
+        self._jobs.labels(queue, outcome).inc()
+        self._duration.labels(queue, "wait").observe(wait_s)
+        self._duration.labels(queue, "run").observe(run_s)
+
+    def attempt_failed(self, queue: str, failure: str) -> None:
+        self._failures.labels(queue, failure).inc()
+
+    def job_stalled(self, queue: str) -> None:
+        self._stalled.labels(queue).inc()
+
+    def rate_limited(self, queue: str, wait_s: float) -> None:
+        self._rate_wait.labels(queue).observe(wait_s)
+
+    def email(self, transport: str, outcome: str) -> None:
+        self._emails.labels(transport, outcome).inc()
+
+    def fallback(self, active: bool) -> None:
+        self._fallback.set(active)
+
+    def redis(self, up: bool | None) -> None:
+        """None: no Redis is set, so there is nothing to say."""
+        self._gauges.redis_up = up
+
+    def postgres(self, up: bool) -> None:
+        self._postgres.set(up)
+
+    def event_loop_lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+    def watch_slots(self, source: Callable[[], Mapping[str, Slots]]) -> None:
+        self._gauges.slots = source
+
+    def read(self, readings: Readings) -> None:
+        """Numbers of the whole queues, as of now."""
+        self._gauges.put(readings)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _QueueGauges(Collector):
+    """Gauges that may be absent."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._readings: Readings | None = None
+        self._read_at = 0.0
+        self.redis_up: bool | None = None  # written by Metrics.redis
+        self.slots: Callable[[], Mapping[str, Slots]] = dict  # written by Metrics.watch_slots
+
+    def put(self, readings: Readings) -> None:
+        self._readings, self._read_at = readings, self._clock()
+
+    def collect(self) -> Iterable[Metric]:
+        yield self._slots()
+        if self.redis_up is not None:
+            yield _gauge("gateway_redis_up", "1 while Redis answers.", [], [((), float(self.redis_up))])
+        if self._readings is not None and self._clock() - self._read_at <= STALE_S:
+            yield from _of_queues(self._readings)
+
+    def _slots(self) -> Metric:
+        rows = [
+            ((queue, state), float(number))
+            for queue, slots in self.slots().items()
+            for state, number in (("busy", slots.busy), ("free", slots.free))
+        ]
+        return _gauge("gateway_worker_slots", "Job slots of this process.", ["queue", "state"], rows)
+
+
+def _of_queues(readings: Readings) -> Iterable[Metric]:
+    queues = readings.queues.items()
+    # All replicas' shares add up to the whole queue; their average is what an autoscaler compares with its target.
+    replicas = max(1, sum(readings.replicas.values()))
+    waiting = [((name,), queue.states.get("waiting", 0) / replicas) for name, queue in queues]
+    open_jobs = [
+        ((name,), float(queue.states.get("waiting", 0) + queue.states.get("active", 0))) for name, queue in queues
+    ]
+    rates = [((name,), queue.rate_per_s) for name, queue in queues if queue.rate_per_s is not None]
+    depth = [((name, state), float(n)) for name, queue in queues for state, n in queue.states.items()]
+    oldest = [((name,), queue.oldest_waiting_s) for name, queue in queues]
+    yield _gauge("queue_waiting_jobs", "Runnable jobs: this replica's share of the whole queue.", ["queue"], waiting)
+    yield _gauge("queue_open_jobs", "Waiting and active jobs of the whole queue.", ["queue"], open_jobs)
+    yield _gauge("queue_rate_limit_per_second", "Starts that the queue's limit allows.", ["queue"], rates)
+    yield _gauge("gateway_queue_depth", "Jobs of the whole queue by state.", ["queue", "state"], depth)
+    yield _gauge("gateway_queue_oldest_waiting_seconds", "Age of the job that is ready longest.", ["queue"], oldest)
+    workers = [((role,), float(n)) for role, n in readings.replicas.items()]
+    yield _gauge("gateway_workers", "Live replicas by role.", ["role"], workers)
+
+
+def _gauge(name: str, meaning: str, labels: list[str], rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    family = GaugeMetricFamily(name, meaning, labels=labels)
+    for values, number in rows:
+        family.add_metric(list(values), number)
+    return family

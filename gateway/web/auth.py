@@ -1,0 +1,160 @@
+"""Who is asking, and may they: one guard before every route. What a route demands it declares (``gateway.access``)."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+import structlog
+from litestar import Litestar
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from gateway.access import PUBLIC, SCOPES_OF, Principal, Role, Scope
+from gateway.infra.http import open_http
+from gateway.infra.postgres import is_unavailable
+from gateway.problem import Problem
+from gateway.settings import Settings
+from gateway.web.jwks import JwksKeys, KeysUnavailable
+from gateway.web.keys import Pool, find_key, record_use
+from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
+
+__all__ = ["Authenticator", "check_access_declared", "mint_token"]
+
+log = structlog.get_logger(__name__)
+
+_API_KEY: Final = re.compile(r"gw_[A-Za-z0-9_-]{43}")
+_BEARER: Final = re.compile(r"bearer +(?P<token>\S+) *", re.IGNORECASE)
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Authenticator:
+    """A component: it fetches public keys and records the use of API keys beside the requests.
+
+    ``dev_token`` is accepted as an administrator's; only ``gateway dev`` gives one, no setting does.
+    """
+
+    name = "authenticator"
+
+    def __init__(self, settings: Settings, pool: Pool, dev_token: str | None = None) -> None:
+        self._open_to_all = settings.auth_mode == "none"
+        self._pool = pool
+        self._dev_token = dev_token
+        self._client: httpx.AsyncClient | None = open_http(5.0) if settings.jwt_jwks_url else None
+        jwks = JwksKeys(settings.jwt_jwks_url, self._client) if settings.jwt_jwks_url and self._client else None
+        self._tokens = TokenVerifier(settings, jwks)
+        self._recording: dict[UUID, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Nothing to do: keys are fetched when the first token asks for one."""
+
+    async def stop(self) -> None:
+        await asyncio.gather(*self._recording.values(), return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
+        """Let the request pass, with ``request.user``.
+
+        Raises Problem 401 or 403; 503 when the ledger or the identity provider is needed to tell and does not answer.
+        """
+        demanded = handler.opt.get("access")
+        if demanded == PUBLIC or _is_preflight(handler):
+            return
+        principal = await self.principal_of(connection.headers.get("authorization"))
+        connection.scope["user"] = principal
+        if not isinstance(demanded, Scope) or not principal.may(demanded):
+            raise _forbidden(principal, demanded)
+
+    async def principal_of(self, authorization: str | None) -> Principal:
+        """The caller behind an ``Authorization`` header. Raises Problem 401 or 503."""
+        if self._open_to_all:
+            return Principal(id="local", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN)
+        if not authorization:
+            raise _unauthorized(None, "Say who you are: Authorization: Bearer <token or API key>")
+        match = _BEARER.fullmatch(authorization)
+        if match is None:
+            raise _unauthorized("invalid_request", "The Authorization header is not of the form: Bearer <token>")
+        token = match["token"]
+        if self._dev_token is not None and hmac.compare_digest(token.encode(), self._dev_token.encode()):
+            return Principal(id="dev", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN)
+        if _API_KEY.fullmatch(token):
+            return await self._owner_of(token)
+        return await self._bearer_of(token)
+
+    async def _bearer_of(self, token: str) -> Principal:
+        try:
+            return await self._tokens.principal_of(token)
+        except InvalidToken as error:
+            raise _unauthorized("invalid_token", str(error)) from error
+        except KeysUnavailable as error:
+            message = f"Tokens cannot be checked now: {error}"
+            raise Problem(503, "keys_unavailable", message, headers={"Retry-After": "30"}) from error
+
+    async def _owner_of(self, key: str) -> Principal:
+        owner = await find_key(self._pool, key)
+        if owner is None:
+            raise _unauthorized("invalid_token", "There is no such API key")
+        if owner.revoked:
+            raise _unauthorized("invalid_token", "This API key was revoked")
+        if not owner.used_lately and owner.id not in self._recording:
+            recording = asyncio.create_task(self._record_use(owner.id), name="record-key-use")
+            self._recording[owner.id] = recording
+            recording.add_done_callback(lambda _: self._recording.pop(owner.id, None))
+        return Principal(id=str(owner.id), kind="key", scopes=owner.scopes)
+
+    async def _record_use(self, key_id: UUID) -> None:
+        try:
+            await record_use(self._pool, key_id)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("key_use_not_recorded", key_id=str(key_id), error=str(error))
+
+
+def check_access_declared(app: Litestar) -> None:
+    """Raises ValueError naming each route that does not say what it demands."""
+    undeclared = [
+        f"{'/'.join(sorted(getattr(handler, 'http_methods', ())))} {route.path}"
+        for route in app.routes
+        for handler in _handlers_of(route)
+        if not _is_preflight(handler)
+        and handler.opt.get("access") != PUBLIC
+        and not isinstance(handler.opt.get("access"), Scope)
+    ]
+    if undeclared:
+        raise ValueError(f'these routes do not declare opt={{"access": ...}}: {", ".join(undeclared)}')
+
+
+def _handlers_of(route: Any) -> list[BaseRouteHandler]:
+    handlers = getattr(route, "route_handlers", None)
+    return list(handlers) if handlers is not None else [route.route_handler]
+
+
+def _is_preflight(handler: BaseRouteHandler) -> bool:
+    # Litestar answers OPTIONS by itself on every path, with the list of its methods and nothing else.
+    return getattr(handler, "http_methods", None) == {"OPTIONS"} and handler.fn.__name__ == "options_handler"
+
+
+def _unauthorized(error: str | None, message: str) -> Problem:
+    challenge = 'Bearer realm="gateway"'  # RFC 6750, section 3
+    if error is not None:
+        challenge += f', error="{error}", error_description="{_quotable(message)}"'
+    code = "missing_token" if error is None else "invalid_token"
+    return Problem(401, code, message, headers={"WWW-Authenticate": challenge})
+
+
+def _quotable(message: str) -> str:
+    return re.sub(r"[^\x20-\x7e]|[\"\\]", "'", message)
+
+
+def _forbidden(principal: Principal, demanded: Any) -> Problem:
+    who = f"the role {principal.role}" if principal.role is not None else "this API key"
+    message = f"This needs the scope {demanded}, which {who} does not have"
+    challenge = f'Bearer realm="gateway", error="insufficient_scope", scope="{demanded}"'
+    return Problem(403, "insufficient_scope", message, headers={"WWW-Authenticate": challenge})

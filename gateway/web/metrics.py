@@ -1,0 +1,124 @@
+"""``GET /metrics``, and what feeds it: job events as they happen, whole queues every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+import structlog
+from litestar import Response, get
+from litestar.di import NamedDependency
+
+from gateway.access import PUBLIC
+from gateway.infra.metrics import CONTENT_TYPE, Metrics, QueueReading, Readings
+from gateway.infra.postgres import is_unavailable
+from gateway.jobs.engine import Engine
+from gateway.jobs.events import BrokerChanged, Event, JobSettled, JobStalled, RateLimited
+from gateway.jobs.job import JobState
+from gateway.web.health import HealthSource, RedisState
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S: Final = 5.0  # document 001 allows 10 s
+_READ_TIMEOUT_S: Final = 1.0
+_LAG_SAMPLE_S: Final = 0.25
+# How an attempt may end (JobSettled.kind). The first three are failures.
+FAILURES: Final = ("error", "fail", "timeout")
+OUTCOMES: Final = ("completed", *FAILURES, "interrupted", "snoozed", "cancelled", "lost")
+
+
+@get("/metrics", opt={"access": PUBLIC}, summary="Prometheus metrics", tags=["operations"], media_type=CONTENT_TYPE)
+async def metrics_route(metrics: NamedDependency[Metrics]) -> Response[bytes]:
+    return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+class EventMetrics:
+    """Turns job events into counters. Subscribe ``on_event``."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def on_event(self, event: Event) -> None:
+        match event:
+            case JobSettled(job=job, kind=kind):
+                self._metrics.attempt_ended(job.queue, kind, wait_s=event.wait_s, run_s=event.run_s)
+                if kind in FAILURES:
+                    self._metrics.attempt_failed(job.queue, kind)
+            case JobStalled(queue=queue):
+                self._metrics.job_stalled(queue)
+                if event.state is JobState.FAILED:
+                    self._metrics.attempt_failed(queue, "stalled")
+            case RateLimited(queue=queue, wait_s=wait_s):
+                self._metrics.rate_limited(queue, wait_s)
+            case BrokerChanged(mode=mode):
+                self._metrics.fallback(mode == "direct")
+
+
+class MetricsRefresher:
+    """A component: reads the whole queues into memory, and measures how late the event loop is."""
+
+    name = "metrics"
+
+    def __init__(self, metrics: Metrics, engine: Engine, health: HealthSource) -> None:
+        self._metrics = metrics
+        self._engine = engine
+        self._health = health
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        for queue in self._engine.registry.queue_names:
+            self._metrics.declare_queue(queue, OUTCOMES, (*FAILURES, "stalled"))
+        self._loops = [
+            asyncio.create_task(self._refresh(), name="metrics-refresh"),
+            asyncio.create_task(self._measure_lag(), name="metrics-lag"),
+        ]
+
+    async def stop(self) -> None:
+        loops, self._loops = self._loops, []
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+    async def _refresh(self) -> None:
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_S)
+
+    async def refresh(self) -> None:
+        """Read once. Without an answer in time the old readings stay, until they are too old to be shown."""
+        redis = self._health.redis
+        self._metrics.redis(None if redis is RedisState.UNUSED else redis is RedisState.CONNECTED)
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                self._metrics.read(await self._readings())
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.debug("metrics_wait_for_ledger", error=str(error))
+            self._metrics.postgres(False)
+        else:
+            self._metrics.postgres(True)
+
+    async def _readings(self) -> Readings:
+        queues = {}
+        for policy in self._engine.registry.queues:
+            status = await self._engine.queue_status(policy.name)
+            queues[policy.name] = QueueReading(
+                states={state.value: getattr(status.counts, state) for state in JobState},
+                oldest_waiting_s=status.oldest_waiting_s or 0.0,
+                rate_per_s=policy.rate.per_second if policy.rate is not None else None,
+            )
+        roles = Counter(replica.role for replica in await self._engine.replicas())
+        return Readings(queues=queues, replicas=dict(roles))
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        longest, shown_at = 0.0, loop.time()
+        while True:
+            due = loop.time() + _LAG_SAMPLE_S
+            await asyncio.sleep(_LAG_SAMPLE_S)
+            longest = max(longest, loop.time() - due)
+            if loop.time() - shown_at >= REFRESH_S:
+                self._metrics.event_loop_lag(longest)
+                longest, shown_at = 0.0, loop.time()

@@ -1,0 +1,119 @@
+"""What happens to every request, also to those that no route takes: request id, access log, security headers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
+
+# Ten megabytes of attachments are 13.4 in base64; texts and a batch of them come on top.
+BODY_MAX_BYTES: Final = 25_000_000
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID_STATE: Final = "gateway_request_id"
+_QUIET: Final = ("/health", "/api/health", "/metrics")  # asked every few seconds by machines
+# How much of a body that was refused is still read, so that its sender gets to read the answer (see _Refusal).
+_DRAIN_BYTES: Final = 4 * BODY_MAX_BYTES
+_DRAIN_S: Final = 10.0
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def request_id_of(scope: Any) -> str | None:
+    """Id of the request that is being handled: the caller's ``X-Request-Id`` if it is a sound one, else ours."""
+    found = scope.get("state", {}).get(_REQUEST_ID_STATE)
+    return str(found) if found else None
+
+
+class RequestEdge:
+    """Wraps the whole application: Litestar's own middleware is not called for paths that no route takes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = Headers.from_scope(scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})[_REQUEST_ID_STATE] = request_id
+        started = time.perf_counter()
+        response = _Response(scope, receive, send, request_id)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, response.receive, response.send)
+            finally:
+                _log_access(scope, response.status, time.perf_counter() - started)
+
+
+class _Response:
+    """One request's two channels: adds headers to the answer, remembers its status, lets refused senders read it."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = request_id
+        self._body_ended = False
+        self.status: int | None = None
+
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self._body_ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._add_headers(message)
+            if self.status == 413:
+                await self._drain()
+        await self._send(message)
+
+    def _add_headers(self, message: HTTPResponseStartEvent) -> None:
+        headers = MutableScopeHeaders(message)
+        headers[REQUEST_ID_HEADER] = self._request_id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+
+    async def _drain(self) -> None:
+        # A server that closes while its client still sends makes the client's system throw away the answer. A client
+        # that asked first (Expect: 100-continue) has sent nothing yet.
+        if "expect" in Headers.from_scope(self._scope):
+            return
+        left = _DRAIN_BYTES
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                while not self._body_ended and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
+    caller = scope.get("user")
+    path = scope["path"]
+    level = log.debug if path.startswith(_QUIET) and (status or 500) < 400 else log.info
+    level(
+        "http_request",
+        method=scope.get("method"),
+        path=path,  # without the query: it may hold addresses and one-time tokens
+        status=status,
+        ms=round(seconds * 1000, 1),
+        caller=getattr(caller, "id", None),
+    )
