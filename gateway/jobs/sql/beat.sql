@@ -6,6 +6,6 @@
 -- $5 pid integer: its process
 -- $6 mode text: queue or direct
 -- $7 slots jsonb: slots and busy ones by queue
--- $8 draining boolean: it takes no new jobs
+-- $8 draining bool: it takes no new jobs
 INSERT INTO replicas (id, role, version, host, pid, mode, slots, draining) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, slots = excluded.slots, draining = excluded.draining, seen_at = now()

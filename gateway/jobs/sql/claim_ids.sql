@@ -2,7 +2,7 @@
 -- $1 queue text: its name
 -- $2 ids uuid[]: what Redis handed out, highest priority first
 -- $3 worker text: who will hold them
--- $4 lease_ms integer: how long they are held without renewal
+-- $4 lease_ms double precision: how long they are held without renewal
 -- $5 rate_max integer: starts in a window over all replicas; NULL = no limit
 -- $6 window_ms integer: length of that window; NULL = no limit
 WITH gate AS MATERIALIZED (

@@ -2,7 +2,7 @@
 -- $1 queue text: its name
 -- $2 states text[]: empty = all
 -- $3 before uuid: the last id of the page before; NULL = from the newest
--- $4 limit integer: page size
+-- $4 limit bigint: page size
 SELECT id, queue, task, state, args, priority, attempts, max_attempts, stalls, run_at, created_at, claimed_at, finished_at,
        lease_until, worker, result, error, errors, dedupe_key
 FROM jobs

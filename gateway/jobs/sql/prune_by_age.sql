@@ -2,7 +2,7 @@
 -- $1 queue text: its name
 -- $2 state text: completed, failed or cancelled
 -- $3 keep_s double precision: seconds
--- $4 limit integer: at most so many in one statement
+-- $4 limit bigint: at most so many in one statement
 DELETE FROM jobs WHERE id IN (
   SELECT id FROM jobs
   WHERE queue = $1 AND state = $2 AND state IN ('completed', 'failed', 'cancelled')

@@ -1,6 +1,6 @@
 -- purpose: take back active jobs whose lease ran out; at the stall limit they fail. Never charged as an attempt
 -- $1 max_stalls integer: this stall fails the job
--- $2 limit integer: at most so many in one statement
+-- $2 limit bigint: at most so many in one statement
 WITH lost AS MATERIALIZED (
   SELECT id FROM jobs WHERE state = 'active' AND lease_until < now() ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
 )

@@ -1,7 +1,7 @@
 -- purpose: failed jobs of a queue wait again, oldest failure first; one whose dedupe key is taken again stays failed
 -- $1 queue text: its name
 -- $2 before timestamptz: only those that failed up to then
--- $3 limit integer: at most so many in one statement
+-- $3 limit bigint: at most so many in one statement
 UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL
 WHERE id IN (
   SELECT f.id FROM jobs f

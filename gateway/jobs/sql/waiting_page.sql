@@ -2,7 +2,7 @@
 -- $1 queue text: its name
 -- $2 priority smallint: 0..10
 -- $3 after_seq bigint: 0 = from the first
--- $4 limit integer: page size
+-- $4 limit bigint: page size
 SELECT id, queue, state, priority, seq FROM jobs
 WHERE queue = $1 AND state = 'waiting' AND priority = $2 AND seq > $3
 ORDER BY seq LIMIT $4
