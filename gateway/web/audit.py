@@ -1,0 +1,30 @@
+"""The trail of what administrators changed: one row of ``admin_audit`` for each change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from gateway.infra.sqlfiles import load_sql
+
+SQL = load_sql(__package__)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One change that was made. ``action`` is a noun and a verb (``queue.pause``), ``subject`` a queue's name or an id,
+    ``detail`` what was asked, as plain JSON values."""
+
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    request_id: str | None
+
+
+async def record(pool: asyncpg.Pool[asyncpg.Record], change: Change) -> None:
+    """Write ``change`` down. Called after the change was made, so that refused ones leave no row."""
+    await pool.execute(
+        SQL["audit_insert"], change.actor, change.action, change.subject, change.detail, change.request_id
+    )

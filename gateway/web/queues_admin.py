@@ -1,0 +1,175 @@
+"""Queues, jobs and workers for administrators: what the command line and the dashboard read and change.
+
+A queue may be named in full or short (``email`` for ``email-queue``). Every change leaves a row in ``admin_audit``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
+
+from gateway.access import Principal, Scope
+from gateway.feature import Platform
+from gateway.web import audit
+from gateway.web.middleware import request_id_of
+from gateway.web.queues_schemas import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    CancelRequest,
+    PauseRequest,
+    cursor_of,
+    full_name,
+    invalid,
+    job_detail,
+    job_id_of,
+    job_view,
+    queue_view,
+    states_of,
+    worker_view,
+)
+
+ADMIN_PATH = "/api/v1/admin"
+BULL_BOARD_PATH = "/admin/queues/api/queues"
+BULL_BOARD_COUNTS = ("active", "waiting", "completed", "failed", "delayed")
+PAUSE_MAX = timedelta(days=366)
+
+READ = {"access": Scope.ADMIN_READ}
+OPERATE = {"access": Scope.ADMIN_OPERATE}
+
+AdminRequest = Request[Principal, Any, Any]
+ThePlatform = NamedDependency[SkipValidation[Platform]]
+
+
+def _success(data: Any, **beside: Any) -> dict[str, Any]:
+    return {"success": True, "data": data, **beside}
+
+
+async def _audited(request: AdminRequest, platform: Platform, action: str, subject: str, detail: Any = None) -> None:
+    """Write down a change that was just made. ``detail``: a struct of what was asked."""
+    await audit.record(
+        platform.pool,
+        audit.Change(
+            actor=request.user.id,
+            action=action,
+            subject=subject,
+            detail={k: v for k, v in msgspec.to_builtins(detail or {}).items() if v is not None},
+            request_id=request_id_of(request.scope),
+        ),
+    )
+
+
+async def _queue(platform: Platform, name: str) -> Any:
+    return queue_view(await platform.engine.queue_status(name), await platform.engine.replicas())
+
+
+class QueuesAdmin(Controller):
+    path = f"{ADMIN_PATH}/queues"
+    tags = ("admin",)
+
+    @get("/", opt=READ, summary="All queues with their numbers")
+    async def list_queues(self, platform: ThePlatform) -> dict[str, Any]:
+        replicas = await platform.engine.replicas()
+        names = platform.engine.registry.queue_names
+        return _success([queue_view(await platform.engine.queue_status(name), replicas) for name in names])
+
+    @get("/{name:str}", opt=READ, summary="One queue: counts, pause, limits, workers")
+    async def show_queue(self, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
+        return _success(await _queue(platform, full_name(name, platform.engine.registry.queue_names)))
+
+    @get("/{name:str}/jobs", opt=READ, summary="Jobs of a queue, newest first")
+    async def list_jobs(
+        self,
+        platform: ThePlatform,
+        name: FromPath[str],
+        states: Annotated[str | None, QueryParameter(name="state")] = None,
+        cursor: FromQuery[str | None] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    ) -> dict[str, Any]:
+        queue = full_name(name, platform.engine.registry.queue_names)
+        jobs, following = await platform.engine.list(
+            queue, states=states_of(states), limit=limit, after=cursor_of(cursor)
+        )
+        return _success([job_view(job) for job in jobs], page={"nextCursor": following, "limit": limit})
+
+    @post("/{name:str}/pause", opt=OPERATE, status_code=200, summary="Start no more jobs of a queue")
+    async def pause(
+        self,
+        request: AdminRequest,
+        platform: ThePlatform,
+        name: FromPath[str],
+        data: JSONBody[PauseRequest | None] = None,
+    ) -> dict[str, Any]:
+        queue = full_name(name, platform.engine.registry.queue_names)
+        wanted = data or PauseRequest()
+        now = datetime.now(UTC)
+        if wanted.until is not None and not now < wanted.until <= now + PAUSE_MAX:
+            raise invalid("until", "is not within the year to come; leave it out to pause until somebody resumes")
+        await platform.engine.pause(queue, until=wanted.until, reason=wanted.reason)
+        await _audited(request, platform, "queue.pause", queue, wanted)
+        return _success(await _queue(platform, queue))
+
+    @post("/{name:str}/resume", opt=OPERATE, status_code=200, summary="Start jobs of a queue again")
+    async def resume(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
+        queue = full_name(name, platform.engine.registry.queue_names)
+        await platform.engine.resume(queue)
+        await _audited(request, platform, "queue.resume", queue)
+        return _success(await _queue(platform, queue))
+
+
+class JobsAdmin(Controller):
+    path = f"{ADMIN_PATH}/jobs"
+    tags = ("admin",)
+
+    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts")
+    async def show_job(self, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
+        return _success(job_detail(await platform.engine.get(job_id_of(job_id))))
+
+    @post("/{job_id:str}/retry", opt=OPERATE, status_code=200, summary="Run a failed job again")
+    async def retry_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
+        wanted = job_id_of(job_id)
+        record = await platform.engine.retry(wanted)
+        await _audited(request, platform, "job.retry", str(wanted))
+        return _success(job_detail(record))
+
+    @post("/{job_id:str}/cancel", opt=OPERATE, status_code=200, summary="Cancel a job that has not finished")
+    async def cancel_job(
+        self,
+        request: AdminRequest,
+        platform: ThePlatform,
+        job_id: FromPath[str],
+        data: JSONBody[CancelRequest | None] = None,
+    ) -> dict[str, Any]:
+        wanted, asked = job_id_of(job_id), data or CancelRequest()
+        reason = asked.reason or f"cancelled by {request.user.id}"
+        record = await platform.engine.cancel(wanted, reason)
+        await _audited(request, platform, "job.cancel", str(wanted), asked)
+        return _success(job_detail(record))
+
+
+class WorkersAdmin(Controller):
+    path = f"{ADMIN_PATH}/workers"
+    tags = ("admin",)
+
+    @get("/", opt=READ, summary="Live replicas and their slots")
+    async def list_workers(self, platform: ThePlatform) -> dict[str, Any]:
+        return _success([worker_view(replica) for replica in await platform.engine.replicas()])
+
+
+@get(BULL_BOARD_PATH, opt=READ, summary="Queues as Bull Board lists them", tags=["admin"])
+async def bull_board_queues(platform: ThePlatform) -> dict[str, Any]:
+    """Exactly the keys of document 003, so that what reads Bull Board's list reads this."""
+    counts = await platform.engine.all_counts()
+    return {
+        "queues": [
+            {"name": name, "counts": {state: getattr(numbers, state) for state in BULL_BOARD_COUNTS}}
+            for name, numbers in counts.items()
+        ]
+    }
+
+
+ROUTES = (QueuesAdmin, JobsAdmin, WorkersAdmin, bull_board_queues)
