@@ -1,0 +1,100 @@
+"""``gateway check``: can this machine run the gateway with these settings? For CI and container starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.command import GatewayCommand, invocation
+from gateway.cli.errors import CliError
+from gateway.cli.local import environment, load_settings
+from gateway.cli.loop import run_loop
+from gateway.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. ``said``: what was seen, and what to do when it is not ``ok``."""
+
+    name: str
+    ok: bool
+    said: str
+
+
+@click.command(cls=GatewayCommand)
+def check() -> None:
+    """Check settings and connections; exit 0 or 1."""
+    settings = load_settings(environment(invocation()), serving=True).settings
+    findings = [Finding("settings", True, "valid"), *run_loop(_connections(settings))]
+    if invocation().json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(["check", "result", "seen"], [[f.name, "ok" if f.ok else "failed", f.said] for f in findings])
+    failed = [finding.name for finding in findings if not finding.ok]
+    if failed:
+        raise CliError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}", code="check_failed")
+
+
+async def _connections(settings: Settings) -> list[Finding]:
+    checks = [_postgres(settings.database_url)]
+    if (redis_url := settings.queue_redis_url) is not None:
+        checks.append(_redis(redis_url))
+    if settings.smtp_host is not None:
+        checks.append(_smtp(settings.smtp_host, settings.smtp_port))
+    return list(await asyncio.gather(*checks))
+
+
+async def _postgres(url: str) -> Finding:
+    from gateway.cli.database import explained
+    from gateway.infra.migrate import migration_status
+    from gateway.infra.postgres import connect
+
+    try:
+        with explained(url):
+            connection = await connect(url, application_name="gateway check")
+            try:
+                problem = (await migration_status(connection)).problem()
+            finally:
+                await connection.close()
+    except CliError as error:
+        return Finding("postgresql", False, error.message)
+    return Finding("postgresql", problem is None, problem or "reachable, schema is current")
+
+
+async def _redis(url: str) -> Finding:
+    from redis.exceptions import RedisError
+
+    from gateway.infra.redis import RedisTarget, command_client
+
+    client = command_client(url)
+    try:
+        policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
+    except (RedisError, OSError) as error:
+        return Finding("redis", False, f"REDIS_URL {RedisTarget(url).masked} does not answer ({error})")
+    finally:
+        await client.aclose()
+    if policy != "noeviction":
+        return Finding("redis", False, f"maxmemory-policy is {policy}: jobs can vanish. Set noeviction.")
+    return Finding("redis", True, f"{RedisTarget(url).masked} answers")
+
+
+async def _smtp(host: str, port: int) -> Finding:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as error:
+        said = f"SMTP_HOST {host}:{port} is not reachable ({error or 'no answer'}). Mails would wait, not fail."
+        return Finding("smtp", False, said)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return Finding("smtp", True, f"{host}:{port} accepts connections")

@@ -1,0 +1,97 @@
+"""Calls to a running instance over its HTTP API, and what their failures mean to the person who typed the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from gateway.cli.command import invocation
+from gateway.cli.errors import CliError, Exit
+from gateway.cli.instance import Target, find_target
+
+TIMEOUT_S = 30.0
+PAGE_MAX = 100  # the API's largest page
+
+EXIT_OF = {401: Exit.REFUSED, 403: Exit.REFUSED, 404: Exit.NOTHING_MATCHED, 400: Exit.USAGE, 422: Exit.USAGE}
+
+
+class Client:
+    """One instance. Each method returns the answer's JSON object, or raises CliError."""
+
+    def __init__(self, target: Target, http: httpx.Client) -> None:
+        self.target = target
+        self._http = http
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        return self._call("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+    def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return self._call("POST", path, json=body if body is not None else {}, headers=headers)
+
+    def pages(self, path: str, limit: int, **query: Any) -> list[Any]:
+        """Up to ``limit`` rows of a list, over as many pages as that takes."""
+        rows: list[Any] = []
+        cursor: str | None = None
+        while len(rows) < limit:
+            answer = self.get(path, cursor=cursor, limit=min(PAGE_MAX, limit - len(rows)), **query)
+            rows.extend(answer["data"])
+            cursor = answer["page"]["nextCursor"]
+            if cursor is None:
+                break
+        return rows
+
+    def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.TimeoutException as error:
+            raise CliError(f"{self.target.url} did not answer within {TIMEOUT_S:.0f} s", Exit.UNREACHABLE) from error
+        except httpx.TransportError as error:
+            message = f"{self.target.url} is not reachable ({error}). Is it running? gateway status"
+            raise CliError(message, Exit.UNREACHABLE) from error
+        body = _json_object(response)
+        if response.is_success:
+            if body is None:
+                raise CliError(f"{self.target.url} is not a gateway: {path} did not answer JSON", Exit.UNREACHABLE)
+            return body
+        raise _refusal(response, body, self.target)
+
+
+def _json_object(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _refusal(response: httpx.Response, body: dict[str, Any] | None, target: Target) -> CliError:
+    error = (body or {}).get("error")
+    if not isinstance(error, dict):
+        error = {"code": f"http_{response.status_code}", "message": f"{target.url} answered {response.status_code}"}
+    lines = [str(error.get("message"))]
+    lines += [f"  {d.get('field')}: {d.get('message')}" for d in error.get("details") or [] if isinstance(d, dict)]
+    if len(lines) == 2 and str(error["message"]) in lines[1]:
+        lines.pop()  # the one detail says what the message says
+    if response.status_code == 401:
+        lines.append("Set GATEWAY_TOKEN; on the server: gateway token create --role operator")
+    exit_code = EXIT_OF.get(response.status_code, Exit.FAILED)
+    return CliError("\n".join(lines), exit_code, str(error.get("code")))
+
+
+@contextmanager
+def connected() -> Iterator[Client]:
+    """A client for the instance that the running command's options name."""
+    target = find_target(invocation())
+    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
+    # Environment proxies are for the outside; the instance named here is called as named.
+    with httpx.Client(base_url=target.url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as http:
+        yield Client(target, http)
+
+
+def segment(value: str) -> str:
+    """``value`` as one segment of a path, whatever it contains."""
+    return quote(value, safe="")

@@ -1,0 +1,110 @@
+"""``gateway queues``."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from gateway.cli.client import connected, segment
+from gateway.cli.command import GatewayGroup, invocation
+from gateway.cli.output import duration, print_facts, print_json, print_table
+
+PATH = "/api/v1/admin/queues"
+STATES = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
+
+
+@click.group(cls=GatewayGroup)
+def queues() -> None:
+    """Show, pause and resume queues. A queue's name may be short: email for email-queue."""
+
+
+@queues.command("ls")
+def list_queues() -> None:
+    """All queues with their numbers."""
+    with connected() as client:
+        found = client.get(PATH)["data"]
+    if invocation().json:
+        return print_json(found)
+    rows = [[q["name"], *(q["counts"][s] for s in STATES), _oldest(q), _pause(q)] for q in found]
+    print_table(["queue", *STATES, "oldest", "paused"], rows)
+
+
+@queues.command("show")
+@click.argument("name")
+def show_queue(name: str) -> None:
+    """One queue: numbers, limits, workers."""
+    with connected() as client:
+        _print_queue(client.get(f"{PATH}/{segment(name)}")["data"])
+
+
+@queues.command("pause")
+@click.argument("name")
+@click.option("--until", metavar="TIME", help="Resume by itself: 15:00, 2026-05-01T15:00+02:00, or 30m.")
+@click.option("--reason", help="Shown to everybody who looks at the queue.")
+def pause_queue(name: str, until: str | None, reason: str | None) -> None:
+    """Start no more jobs of a queue; running ones finish, new ones are accepted."""
+    moment = moment_of(until, datetime.now().astimezone()) if until else None
+    body = {"until": moment.isoformat() if moment else None, "reason": reason}
+    with connected() as client:
+        _print_queue(client.post(f"{PATH}/{segment(name)}/pause", {k: v for k, v in body.items() if v})["data"])
+
+
+@queues.command("resume")
+@click.argument("name")
+def resume_queue(name: str) -> None:
+    """Start jobs of a queue again."""
+    with connected() as client:
+        _print_queue(client.post(f"{PATH}/{segment(name)}/resume")["data"])
+
+
+def moment_of(text: str, now: datetime) -> datetime:
+    """``30m``, ``2h``, ``15:00`` (today or tomorrow) or ISO 8601; in ``now``'s zone where none is named.
+
+    Raises click.BadParameter.
+    """
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    if unit and text[:-1].isascii() and text[:-1].isdigit() and len(text) <= 8:
+        return now + timedelta(**{unit: int(text[:-1])})
+    try:
+        if len(text) <= 5:
+            hour, minute = (int(part) for part in text.split(":"))
+            clock = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            return clock if clock > now else clock + timedelta(days=1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f'"{text}" is not a time; examples: 15:00, 30m, 2026-05-01T15:00+02:00') from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+
+
+def _print_queue(queue: dict[str, Any]) -> None:
+    if invocation().json:
+        return print_json(queue)
+    limits, workers = queue["limits"], queue["workers"]
+    rate = limits["rateLimit"]
+    print_facts(
+        {
+            "queue": queue["name"],
+            "paused": _pause(queue),
+            **{state: queue["counts"][state] for state in STATES},
+            "oldest waiting": _oldest(queue),
+            "concurrency": f"{limits['concurrency']} per replica",
+            "rate": f"{rate['max']} per {rate['durationMs'] / 1000:g} s" if rate else "unlimited",
+            "attempts": f"{limits['attempts']}, back-off from {limits['backoffMs'] / 1000:g} s",
+            "timeout": f"{limits['timeoutMs'] / 1000:g} s",
+            "workers": f"{workers['replicas']} replicas, {workers['busy']} of {workers['slots']} slots busy",
+        }
+    )
+
+
+def _oldest(queue: dict[str, Any]) -> str:
+    seconds = queue["oldestWaitingS"]
+    return "-" if seconds is None else duration(seconds)
+
+
+def _pause(queue: dict[str, Any]) -> str:
+    if not queue["paused"]:
+        return "no"
+    until = f"until {queue['pausedUntil']}" if queue["pausedUntil"] else "until resumed"
+    return f"{until} ({queue['pauseReason']})" if queue["pauseReason"] else until

@@ -1,0 +1,104 @@
+"""``gateway serve`` and ``gateway worker``."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway import __version__
+from gateway.cli.command import GatewayCommand
+from gateway.cli.errors import CliError, Exit
+from gateway.cli.local import load_settings
+from gateway.cli.loop import run_loop
+from gateway.cli.ports import is_free, taken_message
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+
+@click.command(cls=GatewayCommand)
+@click.option("--host", help="Address to listen on (HOST, else 0.0.0.0).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="TCP port (PORT, else 3003); 0 takes a free one.")
+@click.option(
+    "--role", type=click.Choice(["all", "api", "worker"]), help="What this process does (GATEWAY_ROLE, else all)."
+)
+@click.option("--queues", metavar="NAME[,NAME]", help="Queues to work on (GATEWAY_QUEUES, else all).")
+def serve(host: str | None, port: int | None, role: str | None, queues: str | None) -> int:
+    """Run the gateway: API and workers in one process. Needs DATABASE_URL; settings come from the environment."""
+    return run({"HOST": host, "PORT": port, "GATEWAY_ROLE": role, "GATEWAY_QUEUES": queues})
+
+
+@click.command(cls=GatewayCommand)
+@click.option("--host", help="Address for health and metrics (HOST, else 0.0.0.0).")
+@click.option("--port", type=click.IntRange(0, 65_535), help="TCP port for health and metrics (PORT, else 3003).")
+@click.option("--queues", metavar="NAME[,NAME]", help="Queues to work on (GATEWAY_QUEUES, else all).")
+def worker(host: str | None, port: int | None, queues: str | None) -> int:
+    """Run workers only: no API, only health and metrics."""
+    return run({"HOST": host, "PORT": port, "GATEWAY_ROLE": "worker", "GATEWAY_QUEUES": queues})
+
+
+def run(options: Mapping[str, str | int | None]) -> int:
+    """Serve until a signal stops it. ``options`` win over the environment. Returns the exit code."""
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    settings = load_settings({**os.environ, **given}, serving=True).settings
+    check_address(settings.host, settings.port)
+    return run_loop(_serve(settings))
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuse a port that is taken before anything else is started. Raises CliError."""
+    try:
+        free = port == 0 or is_free(host, port)
+    except PermissionError as error:
+        raise CliError(f"Port {port} needs more rights than this user has. Use one above 1023.") from error
+    except OSError as error:
+        why = "is no address of this machine" if error.errno == errno.EADDRNOTAVAIL else str(error.strerror)
+        raise CliError(f"HOST {host} {why}. Use 0.0.0.0 or 127.0.0.1.", Exit.USAGE) from error
+    if not free:
+        raise CliError(taken_message(port))
+
+
+async def _serve(settings: Settings) -> int:
+    from gateway.jobs.errors import UnknownQueue
+    from gateway.server import serve as serve_until_stopped
+
+    print(start_line(settings), flush=True)
+
+    async def listening(port: int) -> None:
+        print(f"listening on http://{url_host(settings.host)}:{port}", flush=True)
+
+    try:
+        return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
+    except UnknownQueue as error:
+        message = f'No queue named "{error.name}". Known: {", ".join(error.known)}.'
+        raise CliError(message, Exit.USAGE, "unknown_queue") from error
+
+
+def start_line(settings: Settings) -> str:
+    """The first of the two lines of a start: version, role, mode, slots, mail server. No secrets."""
+    from gateway.settings import masked_url
+
+    redis = settings.queue_redis_url
+    facts = [f"gateway {__version__}", f"role={settings.gateway_role}", masked_url(redis) if redis else "direct"]
+    if settings.runs_workers:
+        concurrency = {
+            "email": settings.email_queue_concurrency,
+            "orchestration": settings.orchestration_queue_concurrency,
+        }
+        named = settings.queue_names
+        mine = {q: n for q, n in concurrency.items() if named is None or q in named or f"{q}-queue" in named}
+        facts.append(" ".join(f"{queue}={slots}" for queue, slots in mine.items()))
+        if settings.smtp_host:
+            facts.append(f"smtp={settings.smtp_host}:{settings.smtp_port}")
+    return " · ".join(facts)
+
+
+def url_host(host: str) -> str:
+    """``host`` as it stands in a URL that can be opened: a wildcard address is this machine."""
+    if host in ("0.0.0.0", "::", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
