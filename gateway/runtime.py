@@ -14,14 +14,13 @@ from dataclasses import dataclass
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
 
 from gateway.feature import Feature, Platform
 from gateway.infra.lifecycle import Component
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import is_unavailable, open_pool
-from gateway.infra.redis import blocking_client, command_client
+from gateway.infra.redis import Redis, blocking_client, command_client
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -104,7 +104,7 @@ class Engine:
     async def retry_all_failed(self, queue: str) -> int:
         """Run all jobs that have failed up to now again; answers how many."""
         self.registry.queue(queue)
-        before, retried = datetime.now(UTC), 0
+        before, retried = await self._store.ledger_time(), 0
         while part := await self._store.retry_failed(queue, before):
             retried += len(part)
             await self.offer(part)

@@ -47,9 +47,10 @@ class LeaseKeeper:
             try:
                 await self.renew()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_unavailable(error):
-                    raise
-                log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
+                if is_unavailable(error):
+                    log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
+                else:  # the next renewal may succeed; without this loop every running job would stall
+                    log.error("renewal_failed", exc_info=error)
 
     async def renew(self) -> None:
         held = list(self._executor.running)

@@ -69,9 +69,10 @@ class Presence:
         try:
             await self._records.beat(self._replica())
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if not is_unavailable(error):
-                raise
-            log.debug("beat_waits_for_ledger", error=str(error))
+            if is_unavailable(error):
+                log.debug("beat_waits_for_ledger", error=str(error))
+            else:
+                log.error("beat_failed", exc_info=error)
 
     def _replica(self) -> Replica:
         slots = {

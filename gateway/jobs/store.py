@@ -193,6 +193,10 @@ class Store:
     async def resume(self, queue: str) -> None:
         await self._pool.execute(SQL["resume"], queue)
 
+    async def ledger_time(self) -> datetime:
+        found: datetime = await self._pool.fetchval(SQL["ledger_time"])
+        return found
+
     async def ledger_id(self) -> UUID:
         found: UUID = await self._pool.fetchval(SQL["ledger_id"])
         return found

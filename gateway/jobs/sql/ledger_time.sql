@@ -1,0 +1,2 @@
+-- purpose: the ledger's clock, which decides for all replicas
+SELECT now()
