@@ -106,7 +106,7 @@ def _principal(claims: dict[str, Any]) -> Principal:
     role = Role.USER  # a role word of another system (Supabase: "authenticated") is an ordinary user
     if claims.get("is_admin") is True:
         role = Role.ADMIN
-    elif claims.get("role") in set(Role):
+    elif claims.get("role") in list(Role):
         role = Role(claims["role"])
     return Principal(id=claims["sub"], kind="user", scopes=SCOPES_OF[role], role=role)
 

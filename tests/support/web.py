@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from litestar import Litestar
 
 from gateway.app import create_app
 from gateway.runtime import DevOptions, Runtime
@@ -30,7 +32,28 @@ async def serving(
     runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes))
     app = create_app(runtime)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with _lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         if wait:
             await runtime.booted()
         yield client, runtime
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Start and stop the application in one task, as a server does; fixtures begin and end in different ones."""
+    started, stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            started.set()
+            await stop.wait()
+
+    living = asyncio.create_task(live())
+    starting = asyncio.create_task(started.wait())
+    await asyncio.wait([living, starting], return_when=asyncio.FIRST_COMPLETED)
+    starting.cancel()
+    try:
+        yield
+    finally:
+        stop.set()
+        await living
