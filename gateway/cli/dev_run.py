@@ -156,7 +156,9 @@ def first_mail(sandbox: Sandbox, inbox_url: str) -> str:
     if not for_people(sys.stdout):
         return f"caught={url}"
     message_id = dict(sandbox.get(newest.id).headers).get("Message-ID", "")
-    return f"  email {message_id[1:5]}… to {mask_text(', '.join(newest.to))} caught by the inbox → {url}"
+    return (
+        f"  email {message_id[1:5]}… to {mask_text(', '.join(newest.to))} caught by the inbox → {banner.readable(url)}"
+    )
 
 
 async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:

@@ -1,0 +1,307 @@
+"""The command line against a running instance, and against set-ups that are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import Settings
+from tests.support.dev_process import DevProcess, clean_environment, gateway
+from tests.support.eventually import eventually
+
+SECRET = "7c1d9f0ab3e64258" * 2
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def home(server_directory: Path) -> Path:
+    path = server_directory / f"cli-{os.getpid()}"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def dev(home: Path) -> Iterator[DevProcess]:
+    """One ``gateway dev`` for all tests of this file."""
+    process = DevProcess(home, "--port", "0")
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(process.ready())
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def run(dev: DevProcess) -> Run:
+    """Run a command beside that instance."""
+    return lambda *arguments, **more: gateway(*arguments, cwd=dev.cwd, **more)
+
+
+def rows(output: str) -> list[dict[str, str]]:
+    """Lines of a table as it comes out of a pipe."""
+    header, *lines = (line.split("\t") for line in output.splitlines())
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def facts(output: str) -> dict[str, str]:
+    return dict(line.split("\t", 1) for line in output.splitlines() if "\t" in line)
+
+
+def later(hours: int) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+
+def send(run: Run, *options: str) -> dict[str, Any]:
+    done = run("email", "send", "--to", "a@example.com", "--subject", "s", "--text", "t", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    accepted: dict[str, Any] = json.loads(done.stdout)
+    return accepted
+
+
+def test_queues_in_a_pipe_and_as_json(run: Run) -> None:
+    assert [row["queue"] for row in rows(run("queues", "ls").stdout)] == ["email-queue", "orchestration-queue"]
+    listed = json.loads(run("queues", "ls", "--json").stdout)
+    assert listed[0]["limits"]["rateLimit"] == {"max": 10, "durationMs": 1000}
+    assert json.loads(run("--json", "queues", "show", "email").stdout)["name"] == "email-queue"
+    assert facts(run("queues", "show", "email").stdout)["concurrency"] == "5 per replica"
+
+
+def test_pause_holds_mails_back_and_resume_lets_them_go(run: Run) -> None:
+    paused = run("queues", "pause", "email", "--until", "2h", "--reason", "provider is down")
+    assert paused.returncode == 0
+    assert "provider is down" in facts(paused.stdout)["paused"]
+    send(run)
+    [waiting, *_] = json.loads(run("jobs", "ls", "--state", "waiting", "--json").stdout)
+    assert waiting["task"] == "email.send"
+    assert facts(run("queues", "resume", "email").stdout)["paused"] == "no"
+
+
+async def test_a_mail_from_send_to_show(run: Run) -> None:
+    mail_id = send(run)["id"]
+
+    def sent() -> dict[str, Any] | None:
+        mail: dict[str, Any] = json.loads(run("email", "show", mail_id, "--json").stdout)
+        return mail if mail["status"] == "sent" else None
+
+    mail = await eventually(sent)
+    assert mail["recipients"][0]["status"] == "accepted"
+    assert run("email", "show", mail_id, "--text").stdout.strip() == "t"
+    assert run("email", "show", mail_id, "--html").returncode == 5
+    assert mail_id in [row["id"] for row in rows(run("email", "ls", "--status", "sent").stdout)]
+    job = json.loads(run("jobs", "show", mail["jobId"], "--json").stdout)
+    assert (job["state"], job["result"]["success"]) == ("completed", True)
+    assert run("jobs", "retry", mail["jobId"]).returncode == 1
+
+
+def test_bodies_come_from_stdin_and_from_a_file(run: Run, home: Path) -> None:
+    (home / "mail.json").write_text(json.dumps({"to": ["b@example.com"], "subject": "from a file", "text": "x"}))
+    done = run("email", "send", "--data", "@mail.json", "--text", "-", "--at", later(5), "--json", stdin="from stdin")
+    assert json.loads(done.stdout)["status"] == "scheduled", done.stderr
+    mail = json.loads(run("email", "show", json.loads(done.stdout)["id"], "--json").stdout)
+    assert (mail["subject"], mail["text"]) == ("from a file", "from stdin")
+    (home / "broken.json").write_text("{")
+    broken = run("email", "send", "--data", "@broken.json")
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert "broken.json is not JSON" in broken.stderr
+
+
+def test_cancel_many_reports_each(run: Run) -> None:
+    mail = send(run, "--at", later(5))
+    job_id = json.loads(run("email", "show", mail["id"], "--json").stdout)["jobId"]
+    unknown = "00000000-0000-7000-8000-000000000000"
+    done = run("jobs", "cancel", unknown, job_id, "--reason", "not wanted")
+    assert done.returncode == 5
+    assert rows(done.stdout) == [{"id": job_id, "state": "cancelled"}]
+    assert "1 of 2 done" in done.stderr
+    again = run("jobs", "cancel", job_id)
+    assert (again.returncode, "is cancelled" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["queues", "show", "emial"], 5, 'did you mean "email"?'),
+        (["queues", "pause", "email", "--until", "later"], 2, "examples: 15:00, 30m"),
+        (["jobs", "ls", "--state", "fialed"], 2, "is not a state"),
+        (["jobs", "ls", "--queue", "orchestration", "--state", "failed"], 5, "no failed jobs"),
+        (["jobs", "show", "not-an-id"], 2, "is not a job id"),
+        (["jobs", "show", "a b/../c"], 5, "There is no"),
+        (["email", "send", "--subject", "s"], 2, "to"),
+        (["token", "create", "--ttl", "soon"], 2, "examples: 15m, 12h, 30d"),
+        (["token", "create", "--ttl", "9999d"], 2, "more than a year"),
+        (["keys", "create", "--name", "x", "--scope", "emails:sned"], 2, "is not a scope"),
+        (["keys", "revoke", "00000000-0000-7000-8000-000000000000"], 5, "gateway keys list"),
+        (["--url", "http://127.0.0.1:9", "queues", "ls"], 3, "not reachable"),
+        (["--url", "localhost", "queues", "ls"], 2, "is not the address"),
+    ],
+)
+def test_mistakes_are_explained_without_a_traceback(run: Run, arguments: list[str], code: int, said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    as_json = run("--json", *arguments)
+    assert as_json.returncode == code
+    assert json.loads(as_json.stderr.strip().splitlines()[-1])["error"]["message"]
+
+
+def test_tokens_have_their_role_and_keys_their_scopes(run: Run, dev: DevProcess) -> None:
+    def code_with(token: str, *arguments: str) -> int:
+        return run(*arguments, GATEWAY_TOKEN=token).returncode
+
+    viewer = run("token", "create", "--role", "viewer").stdout.strip()
+    assert code_with(viewer, "queues", "ls") == 0
+    assert code_with(viewer, "queues", "resume", "email") == 4
+    assert code_with("nonsense", "queues", "ls") == 4
+    as_json = json.loads(run("token", "create", "--sub", "ann", "--ttl", "5m", "--json").stdout)
+    assert (as_json["sub"], as_json["role"]) == ("ann", "user")
+
+    created = json.loads(run("keys", "create", "--name", "shop", "--json").stdout)
+    assert created["scopes"] == ["emails:read", "emails:send"]
+    assert code_with(created["key"], "email", "send", "--to", "a@example.com", "--subject", "s", "--text", "t") == 0
+    assert code_with(created["key"], "queues", "ls") == 4
+    listed = run("keys", "list").stdout
+    assert created["key"] not in listed
+    assert [row["name"] for row in rows(listed)] == ["shop"]
+    assert run("keys", "revoke", created["id"]).returncode == 0
+    assert code_with(created["key"], "email", "ls") == 4
+
+
+def test_status_for_people_programs_and_shells(run: Run, dev: DevProcess) -> None:
+    found = json.loads(run("status", "--json").stdout)
+    assert found["mode"] == "direct"
+    assert found["dev"]["pid"] == dev.process.pid
+    assert [worker["pid"] for worker in found["workers"]] == [dev.process.pid]
+    shell = dict(line.split("=", 1) for line in run("status", "--env").stdout.splitlines())
+    known = dev.facts()
+    assert known is not None
+    assert (shell["GATEWAY_URL"], shell["GATEWAY_TOKEN"]) == (known["url"], known["adminToken"])
+    elsewhere = dev.cwd / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    named = gateway(
+        "queues", "ls", cwd=elsewhere, GATEWAY_URL=shell["GATEWAY_URL"], GATEWAY_TOKEN=shell["GATEWAY_TOKEN"]
+    )
+    assert named.returncode == 0
+    assert gateway("queues", "ls", cwd=elsewhere).returncode == 3
+
+
+def test_check_and_migrate_beside_a_running_instance(run: Run) -> None:
+    checked = json.loads(run("check", "--json").stdout)
+    assert {finding["name"]: finding["ok"] for finding in checked} == {
+        "settings": True,
+        "postgresql": True,
+        "smtp": True,
+    }
+    assert run("migrate").stdout == "The database is up to date.\n"
+    assert json.loads(run("migrate", "status", "--json").stdout)["pending"] == []
+
+
+def test_config_show_masks_and_docs_list_every_setting(home: Path) -> None:
+    environment = {"DATABASE_URL": "postgresql://u:hunter2@db/x", "JWT_SECRET": SECRET, "EMAIL_ATTEMPTS": "7"}
+    shown = gateway("config", "show", cwd=home, **environment)
+    assert "hunter2" not in shown.stdout
+    assert SECRET not in shown.stdout
+    values = {row["setting"]: (row["value"], row["source"]) for row in rows(shown.stdout)}
+    assert values["EMAIL_ATTEMPTS"] == ("7", "environment")
+    names = {field.upper() for field in Settings.model_fields}
+    assert set(values) == names
+    markdown = gateway("config", "docs", "--markdown", cwd=home).stdout.splitlines()
+    assert markdown[:2] == ["| Variable | Default | Meaning |", "|---|---|---|"]
+    assert {line.split("`")[1] for line in markdown[2:]} == names
+
+
+def test_serve_names_every_wrong_setting_at_once(home: Path) -> None:
+    done = gateway("serve", cwd=home, EMAIL_ATTEMPTS="many", JWT_SECRET="change-me", REDIS_ULR="redis://x")
+    assert (done.returncode, done.stdout) == (2, "")
+    for name in ("DATABASE_URL", "EMAIL_ATTEMPTS", "JWT_SECRET"):
+        assert name in done.stderr
+    assert "change-me" not in done.stderr.replace('it contains "change-me"', "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_is_away_is_named_without_its_password(home: Path) -> None:
+    done = gateway("migrate", cwd=home, DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/x")
+    assert done.returncode == 3
+    assert "127.0.0.1:9" in done.stderr
+    assert "hunter2" not in done.stderr
+    checked = gateway(
+        "check", cwd=home, DATABASE_URL="postgresql://u:hunter2@127.0.0.1:9/x", JWT_SECRET=SECRET, SMTP_HOST="127.0.0.1"
+    )
+    assert checked.returncode == 1
+    assert "postgresql" in checked.stderr
+
+
+def test_migrate_from_nothing(home: Path, empty_database_url: str) -> None:
+    behind = gateway("migrate", "status", cwd=home, DATABASE_URL=empty_database_url)
+    assert behind.returncode == 1
+    assert "Run: gateway migrate" in behind.stderr
+    done = gateway("migrate", cwd=home, DATABASE_URL=empty_database_url)
+    assert (done.returncode, "migrating 1/" in done.stderr) == (0, True)
+    assert gateway("migrate", "status", cwd=home, DATABASE_URL=empty_database_url).returncode == 0
+
+
+class Serving:
+    """``gateway serve`` (or ``worker``) with its two lines."""
+
+    def __init__(self, verb: str, cwd: Path, **environment: str) -> None:
+        self.output = cwd / f"{verb}.out"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", verb, "--port", "0", "--host", "127.0.0.1"],
+                cwd=cwd,
+                env=clean_environment(**environment),
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+            )
+
+    async def lines(self) -> list[str]:
+        def both() -> list[str] | None:
+            assert self.process.poll() is None
+            lines = self.output.read_text().splitlines()
+            return lines if len(lines) == 2 else None
+
+        return await eventually(both, 30, "the two lines of a start") or []
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.mark.parametrize(("verb", "role"), [("serve", "all"), ("worker", "worker")])
+async def test_serve_and_worker_start_with_two_lines(verb: str, role: str, home: Path, database_url: str) -> None:
+    settings = {
+        "DATABASE_URL": database_url,
+        "JWT_SECRET": SECRET,
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PASSWORD": "hunter2",
+    }
+    serving = Serving(verb, home, SMTP_USER="u", **settings)
+    try:
+        first, second = await serving.lines()
+    finally:
+        code = serving.stop()
+    assert first == f"gateway 0.1.0 · role={role} · direct · email=5 orchestration=3 · smtp=127.0.0.1:587"
+    assert second.startswith("listening on http://127.0.0.1:")
+    assert code == 0
+
+
+def test_serve_refuses_unknown_queues_and_taken_ports(home: Path, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "JWT_SECRET": SECRET, "SMTP_HOST": "127.0.0.1"}
+    unknown = gateway("serve", "--queues", "mail", "--port", "0", cwd=home, **settings)
+    assert unknown.returncode == 2
+    assert 'No queue named "mail". Known: email, orchestration.' in unknown.stderr
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = gateway("serve", "--port", str(port), cwd=home, **settings)
+    assert refused.returncode == 1
+    assert f"Port {port} is used by process {os.getpid()}" in refused.stderr

@@ -1,0 +1,99 @@
+"""``gateway dev`` and other commands as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.eventually import eventually
+
+START_S = 60.0  # initdb and migrations on a busy machine
+STOP_S = 30.0
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """What a program needs to start, and nothing of the developer's shell."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONUNBUFFERED": "1", "TERM": "xterm", **extra}
+
+
+def gateway(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, in ``cwd``."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=cwd,
+        env=clean_environment(**environment),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=STOP_S,
+        check=False,
+    )
+
+
+class DevProcess:
+    """A running ``gateway dev`` on ``cwd/.gateway``; its words are in ``output`` and ``log``."""
+
+    def __init__(self, cwd: Path, *arguments: str, **environment: str) -> None:
+        self.cwd = cwd
+        self.data_dir = cwd / ".gateway"
+        self._output = cwd / "stdout.txt"
+        self._log = cwd / "stderr.txt"
+        with self._output.open("w") as output, self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "dev", *arguments],
+                cwd=cwd,
+                env=clean_environment(**environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def facts(self) -> dict[str, Any] | None:
+        """``dev.json``; None while it is not there. Fails when the process has ended."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"gateway dev ended with {self.process.returncode}:\n{self.output}\n{self.log}")
+        try:
+            found: dict[str, Any] = json.loads((self.data_dir / "dev.json").read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    async def ready(self) -> dict[str, Any]:
+        facts = await eventually(self.facts, START_S, "dev.json")
+        assert facts is not None
+        return facts
+
+    def children(self) -> list[int]:
+        """Process ids of its servers."""
+        listed = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and wait for the end. Answers the exit code; safe to call again."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
