@@ -1,10 +1,14 @@
-"""The e-mail API in the test's own loop: routes, real engine, real ledger, real SMTP. Only the token check is replaced."""
+"""The e-mail API in the test's loop: routes, real engine, real ledger, real SMTP. Only the token check is replaced."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email import policy as email_policies
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,9 @@ from gateway.services.email.queue import EmailQueueService, email_policy
 from gateway.services.email.store import MailStore
 from gateway.settings import load
 from gateway.web.errors import exception_handlers
-from gateway.web.middleware import RequestEdge
+from gateway.web.middleware import BODY_MAX_BYTES, RequestEdge
 from tests.support.engine import Replica, replica
+from tests.support.smtp_server import Received
 
 PEOPLE = {
     name: Principal(id=name, kind="user", role=role, scopes=SCOPES_OF[role])
@@ -98,6 +103,17 @@ def mail(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in {**content, **fields}.items() if value is not None}
 
 
+def from_now(**distance: float) -> str:
+    return (datetime.now(UTC) + timedelta(**distance)).isoformat()
+
+
+def parsed(received: Received) -> EmailMessage:
+    """What the server took, read by the standard library."""
+    message = message_from_bytes(received.data, policy=email_policies.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
 @asynccontextmanager
 async def mail_app(
     pool: asyncpg.Pool[asyncpg.Record],
@@ -118,7 +134,7 @@ async def mail_app(
     }
     loaded = load(environment, directory, serving=False).settings
     counted: list[tuple[str, str]] = []
-    async with replica(pool, redis_url, queue=policy or email_policy(loaded)) as running:
+    async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
         platform = Platform(settings=loaded, pool=pool, engine=running.engine)
         feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
         for task in feature.tasks:
@@ -131,6 +147,7 @@ async def mail_app(
             middleware=[DefineMiddleware(NamedCaller)],
             guards=[demand_scope],
             exception_handlers=exception_handlers(),
+            request_max_body_size=BODY_MAX_BYTES,
         )
         transport = httpx.ASGITransport(RequestEdge(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as http:

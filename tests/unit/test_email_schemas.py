@@ -16,7 +16,7 @@ from gateway.services.email.addresses import parse_address
 from gateway.services.email.batch import read_batch
 from gateway.services.email.drafts import ATTACHMENT_BYTES_MAX, read_draft, read_resend, read_scheduled_at
 from gateway.services.email.fields import Problems, decode_json, iso_instant, snake_case
-from gateway.services.email.listing import next_cursor, read_filter, read_include
+from gateway.services.email.listing import read_filter, read_include
 from gateway.services.email.schemas import Draft, EmailJobData, EmailJobResult
 
 SHOP = parse_address("Shop <shop@shop.example>")
@@ -258,11 +258,13 @@ def test_a_mail_is_an_object(raw: Any) -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["to", "html", "headers", "tags", "attachments", "filename", "content", "name"]) | st.text(),
-            inner,
-            max_size=5,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["to", "html", "headers", "tags", "attachments", "filename", "name"]) | st.text(),
+                inner,
+                max_size=5,
+            )
         ),
         max_leaves=20,
     )
