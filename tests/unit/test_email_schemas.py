@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from gateway.problem import Problem
 from gateway.services.email.addresses import parse_address
 from gateway.services.email.batch import read_batch
-from gateway.services.email.drafts import ATTACHMENT_BYTES_MAX, read_draft, read_resend, read_scheduled_at
+from gateway.services.email.drafts import ATTACHMENT_BYTES_MAX, MAIL_FIELDS, read_draft, read_resend, read_scheduled_at
 from gateway.services.email.fields import Problems, decode_json, iso_instant, snake_case
-from gateway.services.email.listing import read_filter, read_include
+from gateway.services.email.listing import PARAMETERS, read_filter, read_include
+from gateway.services.email.openapi import MAIL, QUERY
 from gateway.services.email.schemas import Draft, EmailJobData, EmailJobResult
 
 SHOP = parse_address("Shop <shop@shop.example>")
@@ -384,3 +385,8 @@ def test_instants_need_a_zone() -> None:
 
 def test_snake_case() -> None:
     assert [snake_case(name) for name in ("replyTo", "to", "referenceId")] == ["reply_to", "to", "reference_id"]
+
+
+def test_the_documented_fields_are_those_that_are_read() -> None:
+    assert set(MAIL.properties or {}) == set(MAIL_FIELDS)
+    assert set(QUERY) == set(PARAMETERS)

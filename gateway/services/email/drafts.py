@@ -30,7 +30,7 @@ TAGS_MAX = HEADERS_MAX = 50
 NAME_MAX = 64
 VALUE_MAX = 256
 
-_FIELDS = (
+MAIL_FIELDS = (
     *("from", "to", "cc", "bcc", "replyTo", "subject", "html", "text", "attachments", "headers", "tags", "metadata"),
     *("priority", "category", "stream", "scheduledAt", "referenceType", "referenceId", "test"),
 )
@@ -50,7 +50,7 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
         problems.add("", f"an e-mail is a JSON object, not {json_type(raw)}")
         return None
     before = len(problems.found)
-    fields = ObjectReader(raw, problems, known=_FIELDS, unsupported=_UNSUPPORTED)
+    fields = ObjectReader(raw, problems, known=MAIL_FIELDS, unsupported=_UNSUPPORTED)
     sender = fields.parsed("from", parse_address) or default_from
     if sender is None and fields.raw("from") is None:
         fields.problem("from", "is required here: no default sender is set (SMTP_FROM_EMAIL)")

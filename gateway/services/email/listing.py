@@ -16,14 +16,14 @@ from gateway.services.email.store import MailFilter
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 100
 _TEXT_MAX = 320
-_PARAMETERS = ("status", "to", "tag", "referenceType", "referenceId", "from", "until", "cursor", "limit")
+PARAMETERS = ("status", "to", "tag", "referenceType", "referenceId", "from", "until", "cursor", "limit")
 _INCLUDES = ("body", "events", "attempts")
 
 
 def read_filter(query: Mapping[str, str], owner: str | None) -> tuple[MailFilter, int]:
     """What to select, and the most rows. Raises ``Problem`` 400 naming every wrong parameter, unknown ones too."""
     problems = Problems()
-    fields = ObjectReader(query, problems, known=_PARAMETERS)
+    fields = ObjectReader(query, problems, known=PARAMETERS)
     recipient = fields.text("to", _TEXT_MAX)
     wanted = MailFilter(
         owner=owner,

@@ -16,6 +16,13 @@ from gateway.services.email.batch import STRICT, read_batch
 from gateway.services.email.drafts import read_draft, read_resend, read_scheduled_at
 from gateway.services.email.fields import Problems, decode_json
 from gateway.services.email.listing import next_cursor, read_filter, read_include
+from gateway.services.email.openapi import (
+    BatchOperation,
+    ListOperation,
+    RescheduleOperation,
+    ResendOperation,
+    SendOperation,
+)
 from gateway.services.email.schemas import Accepted, MailView
 from gateway.services.email.service import Call, EmailService, not_found, visible_to
 
@@ -44,7 +51,7 @@ class EmailsController(Controller):
     path = EMAILS_PATH
     tags = ("emails",)
 
-    @post("/", opt=SEND, status_code=202, summary="Send an e-mail")
+    @post("/", opt=SEND, status_code=202, summary="Send an e-mail", operation_class=SendOperation)
     async def send_email(
         self, request: EmailRequest, mails: Mails, body: RawBody, idempotency_key: IdempotencyKey = None
     ) -> Response[bytes]:
@@ -55,7 +62,7 @@ class EmailsController(Controller):
         answer = await mails.accept(_call(request, idempotency_key, body), [draft], lambda done: success(done[0]))
         return answer.response()
 
-    @post("/batch", opt=SEND, status_code=202, summary="Send up to 100 e-mails")
+    @post("/batch", opt=SEND, status_code=202, summary="Send up to 100 e-mails", operation_class=BatchOperation)
     async def send_batch(
         self,
         request: EmailRequest,
@@ -73,7 +80,7 @@ class EmailsController(Controller):
         call = _call(request, idempotency_key, body, validation)
         return (await mails.accept(call, batch.drafts, answer_body)).response()
 
-    @get("/", opt=READ, summary="List e-mails, newest first")
+    @get("/", opt=READ, summary="List e-mails, newest first", operation_class=ListOperation)
     async def list_emails(self, request: EmailRequest, mails: Mails, query: QueryParams) -> dict[str, Any]:
         """Query: status, to, tag (name or name:value), referenceType, referenceId, from, until, cursor, limit."""
         wanted, rows = read_filter(dict(query.items()), visible_to(request.user))
@@ -96,7 +103,7 @@ class EmailsController(Controller):
         mail = await mails.visible(request.user, mail_id_of(email_id))
         return success(await mails.store.events(mail.id))
 
-    @patch("/{email_id:str}", opt=SEND, summary="Reschedule an e-mail")
+    @patch("/{email_id:str}", opt=SEND, summary="Reschedule an e-mail", operation_class=RescheduleOperation)
     async def reschedule_email(
         self, request: EmailRequest, mails: Mails, email_id: FromPath[str], body: RawBody
     ) -> dict[str, Any]:
@@ -109,7 +116,13 @@ class EmailsController(Controller):
         await mails.cancel(request.user, mail_id)
         return success({"id": mail_id, "status": "cancelled"})
 
-    @post("/{email_id:str}/resend", opt=SEND, status_code=202, summary="Send an e-mail again")
+    @post(
+        "/{email_id:str}/resend",
+        opt=SEND,
+        status_code=202,
+        summary="Send an e-mail again",
+        operation_class=ResendOperation,
+    )
     async def resend_email(
         self,
         request: EmailRequest,
