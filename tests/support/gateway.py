@@ -1,0 +1,342 @@
+"""Real gateway processes over one ledger: started, called, killed, frozen and stopped by a test.
+
+    async with gateways(tmp_path, database_url, smtp, redis_url=redis_url) as cluster:
+        first, second = await cluster.start(), await cluster.start()
+        mail = await cluster.submit(1)
+
+When the block fails, the end of each process's log is printed, so that pytest shows it beside the failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.infra.migrate import migrate
+from gateway.settings import Settings
+from gateway.web.tokens import mint_token
+from tests.support.eventually import eventually
+from tests.support.smtp_server import Received, ScriptedSmtp
+
+SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
+LEASE_MS = 3000  # the shortest that is allowed, so that a killed process's jobs are rescued in seconds
+QUEUE = "email-queue"
+Server = TypeVar("Server", bound=ScriptedSmtp)
+_LISTENING = re.compile(r"^listening on http://[^ ]+:(\d+)$", re.MULTILINE)
+_LOG_TAIL = 6000  # characters shown of each process
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A mail that was answered with 202; ``recipient`` tells its message from all others."""
+
+    id: str
+    recipient: str
+    mode: str
+    job_id: str | None
+
+
+class GatewayProcess:
+    """One ``gateway serve``. ``admin`` and ``user`` are clients with a token; they reach this process alone."""
+
+    def __init__(self, directory: Path, number: int, environment: Mapping[str, str], port: int) -> None:
+        self.log_path = directory / f"gateway-{number}.log"
+        self._log = self.log_path.open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment,
+        )
+        self.admin = _client("admin")
+        self.user = _client("user")
+        self.url = ""
+        if port:
+            self._listens_on(port)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8", errors="replace")
+
+    def _listens_on(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.admin.base_url = self.user.base_url = httpx.URL(self.url)
+
+    async def wait_ready(self, timeout: float = 20.0) -> None:
+        def listening() -> re.Match[str] | None:
+            assert self._process.poll() is None, f"the gateway ended with {self._process.returncode}:\n{self.log}"
+            return _LISTENING.search(self.log)
+
+        found = await eventually(listening, timeout, "the gateway is not ready")
+        assert found is not None
+        self._listens_on(int(found[1]))
+
+    async def status(self, path: str) -> int | None:
+        """The status of a public route; None: nobody answers."""
+        try:
+            return (await self.admin.get(path, timeout=3)).status_code
+        except httpx.TransportError:
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is handed back."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def exit_code(self, timeout: float = 20.0) -> int:
+        await eventually(lambda: self._process.poll() is not None, timeout, "the gateway does not end")
+        return self._process.returncode
+
+    async def close(self) -> None:
+        """Kill it if it still runs, and close what is open. Safe to call twice."""
+        if self._process.poll() is None:
+            self.kill()
+        self._log.close()
+        await self.admin.aclose()
+        await self.user.aclose()
+
+    async def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Values by name and labels; see ``metric``."""
+        text = (await self.admin.get("/metrics")).text
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        return (await self.metrics()).get((name, frozenset(labels.items())))
+
+
+@dataclass
+class Cluster:
+    """Processes that share a ledger, a Redis (or none) and an SMTP server."""
+
+    directory: Path
+    environment: dict[str, str]
+    smtp: ScriptedSmtp
+    processes: list[GatewayProcess] = field(default_factory=list)
+    accepted: list[Accepted] = field(default_factory=list)
+    refused: int = 0  # answers that accepted nothing, and calls that nobody answered, before a retry
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    async def start(self, *, port: int = 0, wait: bool = True, **settings: str) -> GatewayProcess:
+        """``settings`` by environment name. ``wait`` False does not wait for readiness, and needs a ``port``."""
+        number = len(self.processes) + 1
+        process = GatewayProcess(self.directory, number, {**self.environment, **settings}, port)
+        self.processes.append(process)
+        if wait:
+            await process.wait_ready()
+        return process
+
+    async def submit(self, process: GatewayProcess | None = None, **fields: Any) -> Accepted:
+        """Have one mail accepted by ``process`` (else by each in turn). As a careful client does, an answer of 503 or
+        none at all is repeated with the same Idempotency-Key until it is known what became of the mail."""
+        number = next(self._numbers)
+        recipient = f"customer-{number}@example.com"
+        body = {"from": "shop@shop.example", "to": recipient, "subject": f"Mail {number}", "text": "Hello", **fields}
+        headers = {"Idempotency-Key": f"mail-{number}"}
+        turns = count(number)
+
+        async def accepted() -> dict[str, Any] | None:
+            chosen = process or self.processes[next(turns) % len(self.processes)]
+            try:
+                answer = await chosen.user.post("/api/v1/emails", json=body, headers=headers)
+            except httpx.TransportError:
+                self.refused += 1
+                return None
+            if answer.status_code == 503 or answer.json().get("error", {}).get("code") in _RUNNING:
+                assert "retry-after" in answer.headers
+                self.refused += 1
+                return None
+            if answer.status_code != 202:
+                raise RuntimeError(f"{answer.status_code}: {answer.text}")
+            data: dict[str, Any] = answer.json()["data"]
+            return data
+
+        data = await eventually(accepted, 40, f"mail {number} is not accepted")
+        assert data is not None
+        mail = Accepted(data["id"], recipient, data["mode"], data["jobId"])
+        self.accepted.append(mail)
+        return mail
+
+    async def submit_many(self, number: int, process: GatewayProcess | None = None, **fields: Any) -> list[Accepted]:
+        return [await self.submit(process, **fields) for _ in range(number)]
+
+    def messages_to(self, mail: Accepted) -> list[Received]:
+        return [message for message in self.smtp.messages if mail.recipient in message.recipients]
+
+    def undelivered(self) -> list[Accepted]:
+        arrived = {recipient for message in self.smtp.messages for recipient in message.recipients}
+        return [mail for mail in self.accepted if mail.recipient not in arrived]
+
+    def duplicates(self) -> list[Accepted]:
+        times = Counter(recipient for message in self.smtp.messages for recipient in message.recipients)
+        return [mail for mail in self.accepted if times[mail.recipient] > 1]
+
+    async def all_delivered(self, timeout: float = 20.0) -> None:
+        """Every accepted mail is at the SMTP server, and every job has ended."""
+        await eventually(lambda: not self.undelivered(), timeout, "mails are missing at the SMTP server")
+        await eventually(self.is_settled, timeout, "jobs have not ended")
+
+    async def is_settled(self) -> bool:
+        stats = await self.stats()
+        return not (stats["waiting"] or stats["active"] or stats["delayed"])
+
+    async def stats(self, process: GatewayProcess | None = None) -> dict[str, int]:
+        """The numbers of the admin's e-mail queue, as ``process`` (else any that answers) tells them."""
+        for each in [process] if process else self.processes:
+            try:
+                answer = await each.admin.get("/api/v1/admin/email/queue")
+            except httpx.TransportError:
+                continue
+            if answer.status_code == 200:
+                found: dict[str, int] = answer.json()["data"]["stats"]
+                return found
+        raise AssertionError("no process answers with the queue's numbers")
+
+    async def active(self, number: int) -> bool:
+        return (await self.stats())["active"] == number
+
+    async def show(self, mail: Accepted, process: GatewayProcess | None = None) -> dict[str, Any]:
+        """The mail with its events and attempts."""
+        return await self._get(f"/api/v1/emails/{mail.id}?include=body,events,attempts", process)
+
+    async def job(self, mail: Accepted) -> dict[str, Any]:
+        """The mail's job with the errors of its attempts."""
+        return await self._get(f"/api/v1/admin/jobs/{(await self.show(mail))['jobId']}", None)
+
+    async def has_status(self, mail: Accepted, status: str) -> dict[str, Any]:
+        """For ``eventually``: the mail, once it has this status."""
+        found = await self.show(mail)
+        assert found["status"] == status, found
+        return found
+
+    async def _get(self, path: str, process: GatewayProcess | None) -> dict[str, Any]:
+        for each in [process] if process else self.processes:
+            try:
+                answer = await each.admin.get(path)
+            except httpx.TransportError:
+                continue
+            assert answer.status_code == 200, answer.text
+            found: dict[str, Any] = answer.json()["data"]
+            return found
+        raise AssertionError(f"no process answers GET {path}")
+
+
+_RUNNING = frozenset({"concurrent_idempotent_requests"})
+
+
+@asynccontextmanager
+async def gateways(
+    directory: Path, database_url: str, smtp: ScriptedSmtp, *, redis_url: str | None = None, **settings: str
+) -> AsyncIterator[Cluster]:
+    """No process yet. Leases and back-off are short, the rate limit is out of the way; ``settings`` change that."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "DATABASE_URL": database_url,
+        "JWT_SECRET": SECRET,
+        "SMTP_HOST": smtp.host,
+        "SMTP_PORT": str(smtp.port),
+        "SMTP_SECURE": "none",
+        "EMAIL_RATE_MAX": "100000",
+        "EMAIL_BACKOFF_MS": "100",
+        "LOCK_DURATION_MS": str(LEASE_MS),
+        "STALLED_INTERVAL_MS": "1000",
+        "SHUTDOWN_GRACE_S": "10",
+        "LOG_FORMAT": "json",
+        **({"REDIS_URL": redis_url} if redis_url else {}),
+        **settings,
+    }
+    cluster = Cluster(directory, environment, smtp)
+    failed = True
+    try:
+        yield cluster
+        failed = False
+    finally:
+        for process in cluster.processes:
+            await process.close()
+            if failed:
+                print(f"--- {process.log_path.name} ---\n{process.log[-_LOG_TAIL:]}")  # noqa: T201
+
+
+class HoldingSmtp(ScriptedSmtp):
+    """Takes messages and says nothing until ``answers`` is set: the sender cannot know that its mail was accepted."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.answers = asyncio.Event()
+
+    async def keep(self, message: Received) -> None:
+        await super().keep(message)
+        await self.answers.wait()
+
+
+@asynccontextmanager
+async def running(server: Server) -> AsyncIterator[Server]:
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def migrated(database_url: str) -> str:
+    """Bring the database to this version's schema; answers its URL."""
+    await migrate(database_url)
+    return database_url
+
+
+async def leader(database_url: str) -> str | None:
+    """The replica that does the chores."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        found: str | None = await connection.fetchval("SELECT holder FROM leases WHERE name = 'maintenance'")
+        return found
+    finally:
+        await connection.close()
+
+
+def token(role: str) -> str:
+    settings = Settings.model_validate({"database_url": "postgresql://unused/unused", "jwt_secret": SECRET})
+    return mint_token(settings, f"{role}-of-the-tests", role, datetime.now(UTC) + timedelta(hours=1))
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {value}"}
+
+
+def _client(role: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(headers=bearer(token(role)), timeout=15, trust_env=False)
