@@ -24,6 +24,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from gateway.access import PUBLIC
 from gateway.app import create_app
 from gateway.dev_servers import EmbeddedPostgres
+from gateway.infra.migrate import migrate
 from gateway.jobs.errors import JobNotFound, UnknownQueue, WrongState
 from gateway.problem import Problem
 from gateway.runtime import DevOptions, Runtime
@@ -277,13 +278,20 @@ async def test_a_sender_that_asks_first_is_told_before_it_sends(listening: str) 
     writer.close()
 
 
-async def test_postgres_away_is_503_and_comes_back(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
+async def test_postgres_away_is_503_until_it_is_back(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
     server = own_postgres()
-    async with serving(settings_for(server.dsn), wait=False) as (client, _):
+    await migrate(server.dsn)
+    async with serving(settings_for(server.dsn)) as (client, _):
         server.stop()
         away = await client.get("/api/v1/admin/keys", headers=ADMIN)
         assert (away.status_code, checked(away)["code"]) == (503, "ledger_unavailable")
         assert away.headers["retry-after"] == "5"
+        server.start()
+
+        async def answers() -> bool:
+            return (await client.get("/api/v1/admin/keys", headers=ADMIN)).status_code == 200
+
+        await eventually(answers)
 
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,168 @@
+"""Metrics: the names of the documents, the whole queue's numbers, and absence instead of lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.dev_servers import EmbeddedPostgres
+from gateway.infra.metrics import STALE_S, Metrics, QueueReading, Readings, Slots
+from gateway.infra.migrate import migrate
+from gateway.jobs.events import BrokerChanged, JobSettled, JobStalled, RateLimited
+from gateway.jobs.job import ClaimedJob, JobState, NewJob
+from gateway.runtime import Runtime
+from gateway.web.metrics import EventMetrics, MetricsRefresher
+from tests.support.eventually import eventually
+from tests.support.web import serving, settings_for
+
+Pool = asyncpg.Pool  # generic for type checkers only
+Samples = dict[tuple[str, tuple[str, ...]], float]
+OFF = {"gateway_role": "api"}  # no workers: jobs stay where they are
+
+
+def parsed(text: str) -> Samples:
+    """Values by name and label values, in the order of the labels' names."""
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def scrape(client: httpx.AsyncClient) -> Samples:
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return parsed(answer.text)
+
+
+def job(queue: str = "email-queue") -> ClaimedJob:
+    now = datetime.now(UTC)
+    return ClaimedJob(
+        id=uuid4(), queue=queue, task="email.send", args={}, priority=0, attempt=1, max_attempts=3, fence=1, stalls=0,
+        created_at=now, ready_at=now, claimed_at=now,
+    )  # fmt: skip
+
+
+async def submitted(runtime: Runtime, number: int, *, later: bool = False) -> None:
+    run_at = datetime(2999, 1, 1, tzinfo=UTC) if later else None
+    await runtime.engine.submit_many(
+        [NewJob(id=uuid4(), queue="email-queue", task="email.send", args={}, run_at=run_at) for _ in range(number)]
+    )
+
+
+async def test_every_documented_name_is_there(database_url: str) -> None:
+    async with serving(settings_for(database_url)) as (client, runtime):
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        samples = await scrape(client)
+        runtime.metrics.email("smtp", "sent")
+        runtime.metrics.event_loop_lag(0.01)
+        text = (await client.get("/metrics")).text
+    names = {name for name, _ in samples}
+    for name in (
+        "queue_waiting_jobs", "queue_open_jobs", "queue_rate_limit_per_second", "gateway_queue_depth",
+        "gateway_queue_oldest_waiting_seconds", "gateway_jobs_total", "gateway_job_failures_total",
+        "gateway_job_duration_seconds_bucket", "gateway_job_attempts_total", "gateway_job_stalled_total",
+        "gateway_job_rate_limit_wait_seconds_count", "gateway_worker_slots", "gateway_workers",
+        "gateway_fallback_active", "gateway_postgres_up", "gateway_event_loop_lag_seconds",
+    ):  # fmt: skip
+        assert name in names, name
+    assert not [name for name in names if name.endswith("_created")]
+    assert 'gateway_emails_total{outcome="sent",transport="smtp"} 1.0' in text
+    assert samples["gateway_postgres_up", ()] == 1
+    assert samples["queue_rate_limit_per_second", ("email-queue",)] == 10
+    assert samples["gateway_worker_slots", ("email-queue", "free")] == 5
+    assert ("gateway_redis_up", ()) not in samples  # no Redis is set
+
+
+async def test_numbers_are_those_of_the_whole_queue(database_url: str, pool: Pool) -> None:
+    async with serving(settings_for(database_url, **OFF)) as (client, runtime):
+        await submitted(runtime, 3)
+        await submitted(runtime, 2, later=True)
+        await pool.execute("UPDATE jobs SET run_at = now() - interval '90 s' WHERE state = 'waiting'")
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        samples = await scrape(client)
+    assert samples["queue_waiting_jobs", ("email-queue",)] == 3
+    assert samples["queue_open_jobs", ("email-queue",)] == 3
+    assert samples["gateway_queue_depth", ("email-queue", "waiting")] == 3
+    assert samples["gateway_queue_depth", ("email-queue", "delayed")] == 2
+    assert samples["gateway_queue_depth", ("email-queue", "failed")] == 0
+    assert 89 < samples["gateway_queue_oldest_waiting_seconds", ("email-queue",)] < 120
+    assert samples["gateway_queue_oldest_waiting_seconds", ("orchestration-queue",)] == 0
+    assert samples["gateway_workers", ("api",)] == 1
+
+
+async def test_the_shares_of_two_replicas_add_up_to_the_queue(database_url: str) -> None:
+    settings = settings_for(database_url, **OFF)
+    async with serving(settings) as (one, first), serving(settings) as (two, second):
+        await submitted(first, 5)
+        shares = []
+        for client, runtime in ((one, first), (two, second)):
+            await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+            samples = await scrape(client)
+            shares.append(samples["queue_waiting_jobs", ("email-queue",)])
+            assert samples["queue_open_jobs", ("email-queue",)] == 5
+    assert shares == [2.5, 2.5]
+
+
+async def test_without_postgres_the_scrape_answers_at_once(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
+    server = own_postgres()
+    await migrate(server.dsn)
+    async with serving(settings_for(server.dsn, **OFF)) as (client, runtime):
+        await eventually(lambda: b"gateway_postgres_up 1.0" in runtime.metrics.text())
+        server.stop()
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        assert (await scrape(client))["gateway_postgres_up", ()] == 0
+        server.start()
+
+
+def test_old_readings_are_absent_never_zero() -> None:
+    now = [0.0]
+    metrics = Metrics(clock=lambda: now[0])
+    metrics.watch_slots(lambda: {"email-queue": Slots(busy=2, free=3)})
+    assert "queue_waiting_jobs" not in metrics.text().decode()
+    queue = QueueReading(states={"waiting": 7, "active": 1}, oldest_waiting_s=3.0, rate_per_s=None)
+    metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 2}))
+    assert parsed(metrics.text().decode())["queue_waiting_jobs", ("email-queue",)] == 3.5
+    now[0] = STALE_S
+    assert "queue_waiting_jobs{" in metrics.text().decode()
+    now[0] = STALE_S + 0.1
+    text = metrics.text().decode()
+    for gone in ("queue_waiting_jobs", "queue_open_jobs", "gateway_queue_depth", "gateway_workers"):
+        assert f"{gone}{{" not in text
+    assert parsed(text)["gateway_worker_slots", ("email-queue", "busy")] == 2
+
+
+def test_counters_follow_the_events() -> None:
+    metrics = Metrics()
+    listen = EventMetrics(metrics).on_event
+    for kind, state in (("completed", JobState.COMPLETED), ("error", JobState.DELAYED), ("snoozed", JobState.DELAYED)):
+        listen(JobSettled(job=job(), kind=kind, state=state, wait_s=0.2, run_s=2.0))
+    stall = {"job_id": "1", "queue": "email-queue", "worker": None}
+    listen(JobStalled(stalls=1, state=JobState.WAITING, **stall))
+    listen(JobStalled(stalls=2, state=JobState.FAILED, **stall))
+    listen(RateLimited(queue="email-queue", wait_s=0.5))
+    listen(BrokerChanged(mode="direct", reason="redis is away"))
+    samples = parsed(metrics.text().decode())
+    assert samples["gateway_jobs_total", ("completed", "email-queue")] == 1
+    assert samples["gateway_job_failures_total", ("error", "email-queue")] == 1
+    assert samples["gateway_job_failures_total", ("stalled", "email-queue")] == 1
+    assert ("gateway_job_failures_total", ("snoozed", "email-queue")) not in samples
+    assert samples["gateway_job_attempts_total", ("email-queue",)] == 3
+    assert samples["gateway_job_stalled_total", ("email-queue",)] == 2
+    assert samples["gateway_job_duration_seconds_sum", ("run", "email-queue")] == 6
+    assert samples["gateway_job_rate_limit_wait_seconds_sum", ("email-queue",)] == 0.5
+    assert samples["gateway_fallback_active", ()] == 1
+    listen(BrokerChanged(mode="queue", reason="redis answers", down_s=3.0))
+    assert parsed(metrics.text().decode())["gateway_fallback_active", ()] == 0
+
+
+def test_two_processes_in_one_test_share_no_registry() -> None:
+    one, two = Metrics(), Metrics()
+    one.email("smtp", "sent")
+    assert "gateway_emails_total{" not in two.text().decode()
