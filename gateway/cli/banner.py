@@ -11,6 +11,7 @@ from typing import Any
 from gateway import __version__
 from gateway.cli.instance import DevFile
 from gateway.services.email.routes import EMAILS_PATH
+from gateway.web.docs import DOCS_PATH
 
 QUEUES = ("email", "orchestration")
 TRY_BODY = {"to": "you@example.com", "subject": "Hello", "text": "It works"}
@@ -62,7 +63,7 @@ def curl(facts: DevFacts, line_break: str = " ") -> str:
 def for_people(facts: DevFacts) -> str:
     mode = "direct mode (set REDIS_URL for more than one process)" if facts.redis_url is None else "dispatched by Redis"
     lines = {
-        "API": facts.url,
+        "API": f"{facts.url:<32}docs at {DOCS_PATH}",
         "Mail": f"inbox at {facts.inbox_url}: nothing leaves this machine",
         "Queues": f"{', '.join(facts.queues)} · {mode}",
         "Data": f"{facts.data_dir}/ (kept between runs; `gateway dev --reset` to start over)",

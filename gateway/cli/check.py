@@ -71,18 +71,13 @@ async def _postgres(url: str) -> Finding:
 
 
 async def _redis(url: str) -> Finding:
-    from redis.exceptions import RedisError
+    from gateway.infra.redis import RedisTarget, eviction_policy
 
-    from gateway.infra.redis import RedisTarget, command_client
-
-    client = command_client(url)
     try:
-        policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
-    except (RedisError, OSError) as error:
+        policy = await eviction_policy(url)
+    except ConnectionError as error:
         return Finding("redis", False, f"REDIS_URL {RedisTarget(url).masked} does not answer ({error})")
-    finally:
-        await client.aclose()
-    if policy != "noeviction":
+    if policy not in (None, "noeviction"):
         return Finding("redis", False, f"maxmemory-policy is {policy}: jobs can vanish. Set noeviction.")
     return Finding("redis", True, f"{RedisTarget(url).masked} answers")
 

@@ -16,6 +16,8 @@ from gateway.cli.output import print_facts, print_json, say
 from gateway.cli.ports import is_free, next_free, taken_message
 
 PORT = 3003
+DEV_TOKEN = "dev"
+TOKEN_MIN = 16  # characters of a token that others could try to guess
 
 
 @click.command(cls=GatewayCommand)
@@ -32,19 +34,24 @@ def dev(port: int | None, host: str, token: str | None, with_redis: bool, reset:
     PostgreSQL is embedded (or DATABASE_URL), Redis is not needed (or --redis, or REDIS_URL), mails go to an inbox.
     """
     from gateway.cli.dev_data import DataDir
-    from gateway.cli.dev_run import DEV_TOKEN, WhatToRun, run_dev
 
     refuse_open_host(host, token)
     data_dir = DataDir(invocation().data_dir)
     with data_dir.held() as mine:
         if not mine:
-            return already_running(data_dir.path)
+            return already_running(data_dir.path, reset)
         if reset:
             data_dir.reset()
         chosen = choose_port(host, port)
         signal.signal(signal.SIGTERM, _stop)
-        what = WhatToRun(host=host, port=chosen, token=token or DEV_TOKEN, with_redis=with_redis)
-        return run_dev(data_dir, what)
+        try:
+            from gateway.cli.dev_run import WhatToRun, run_dev
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("gateway"):
+                raise
+            message = f"gateway dev needs {error.name}, which is not installed here. Run: uv sync --group dev"
+            raise CliError(message) from error
+        return run_dev(data_dir, WhatToRun(host, chosen, token or DEV_TOKEN, with_redis))
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -58,9 +65,14 @@ def refuse_open_host(host: str, token: str | None) -> None:
         loopback = host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not token:
+    if loopback:
+        return
+    if not token:
         message = f"--host {host} can be reached from other machines: set --token too, or leave --host out."
         raise CliError(message, Exit.USAGE, "token_required")
+    if len(token) < TOKEN_MIN or not token.isascii() or not token.isprintable() or " " in token:
+        message = f"--token needs {TOKEN_MIN} or more characters without spaces. Make one with: openssl rand -hex 16"
+        raise CliError(message, Exit.USAGE, "weak_token")
 
 
 def choose_port(host: str, wanted: int | None) -> int:
@@ -77,11 +89,14 @@ def choose_port(host: str, wanted: int | None) -> int:
     return chosen
 
 
-def already_running(data_dir: Path) -> int:
-    """Say where the running one is. Not a failure: what was asked for is there."""
+def already_running(data_dir: Path, reset: bool) -> int:
+    """Say where the running one is. Not a failure, unless its data was to be deleted: what was asked for is there."""
     from gateway.cli.instance import running_dev
 
     facts = running_dev(data_dir)
+    if reset:
+        who = f"pid {facts.pid}" if facts else "another process"
+        raise CliError(f"{data_dir}/ is in use ({who}): stop it first, then --reset.", code="already_running")
     if facts is None:
         say(f"already starting on {data_dir}/")
     elif invocation().json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.cli.errors import CliError, Exit
-from gateway.cli.instance import remove_dev_file
+from gateway.cli.instance import remove_dev_file, write_private
 from gateway.cli.local import JWT_SECRET_FILE
 
 LOCK_FILE = "dev.lock"
@@ -61,9 +60,5 @@ class DataDir:
         """The secret that signs this directory's tokens: random, made once, readable by its owner only."""
         path = self.path / JWT_SECRET_FILE
         if not path.exists():
-            draft = path.with_suffix(".new")
-            draft.unlink(missing_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-            draft.replace(path)
+            write_private(path, secrets.token_hex(32).encode())
         return path.read_text().strip()

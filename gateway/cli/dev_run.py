@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -10,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from typing import Any
 
 from gateway.access import Role
 from gateway.cli import banner
@@ -19,7 +19,7 @@ from gateway.cli.command import invocation
 from gateway.cli.database import explained
 from gateway.cli.dev_data import DataDir
 from gateway.cli.errors import CliError
-from gateway.cli.instance import DevFile, SmtpAddress, remove_dev_file, write_dev_file
+from gateway.cli.instance import TOKEN_FILE, DevFile, SmtpAddress, remove_dev_file, write_dev_file, write_private
 from gateway.cli.loop import run_loop
 from gateway.cli.migrate import told
 from gateway.cli.output import for_people, print_json, say
@@ -32,7 +32,6 @@ from gateway.services.email.sandbox import INBOX_PATH, Sandbox, inbox_routes
 from gateway.settings import Settings, SettingsError, load
 from gateway.web.auth import mint_token
 
-DEV_TOKEN = "dev"
 TOKEN_TTL = timedelta(days=30)
 SENDER = "gateway@localhost.localdomain"
 GRACE_S = 10  # of active jobs after Ctrl+C: a developer waits at a terminal, and jobs are handed back anyway
@@ -141,7 +140,7 @@ class AnnouncingSandbox(Sandbox):
     inbox_url = ""
     announced = False
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         answer = await super().handle_DATA(server, session, envelope)
         if not self.announced:
             self.announced = True
@@ -153,6 +152,8 @@ def first_mail(sandbox: Sandbox, inbox_url: str) -> str:
     """The line for the newest mail. Its Message-ID holds the id that the API answered."""
     newest = sandbox.messages()[0]
     url = f"{inbox_url}/{newest.id}"
+    if invocation().json:
+        return json.dumps({"caught": url})
     if not for_people(sys.stdout):
         return f"caught={url}"
     message_id = dict(sandbox.get(newest.id).headers).get("Message-ID", "")
@@ -171,6 +172,7 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
             address = f"http://{url_host(what.host)}:{port}"
             facts = _dev_file(settings, servers, address, SmtpAddress(sandbox.host, sandbox.port))
             sandbox.inbox_url = facts.inbox_url
+            write_private(data_dir.path / TOKEN_FILE, what.token.encode())
             write_dev_file(data_dir.path, facts)
             show(banner.facts_of(facts, data_dir.path, what.token))
 

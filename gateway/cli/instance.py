@@ -13,6 +13,7 @@ from gateway.cli.command import Invocation
 from gateway.cli.errors import CliError, Exit
 
 DEV_FILE = "dev.json"
+TOKEN_FILE = "example-token"  # of the banner's example call: `gateway status` shows it again
 
 
 class SmtpAddress(msgspec.Struct, frozen=True):
@@ -43,16 +44,21 @@ class Target(msgspec.Struct, frozen=True):
 
 def write_dev_file(data_dir: Path, facts: DevFile) -> None:
     """Publish ``facts``: readers see the whole file or none, and only its owner may read it."""
-    path = data_dir / DEV_FILE
-    draft = path.with_suffix(".json.new")
+    write_private(data_dir / DEV_FILE, msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read; it is there as a whole or not at all."""
+    draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
+        file.write(content)
     draft.replace(path)
 
 
 def remove_dev_file(data_dir: Path) -> None:
-    (data_dir / DEV_FILE).unlink(missing_ok=True)
+    for name in (DEV_FILE, TOKEN_FILE):
+        (data_dir / name).unlink(missing_ok=True)
 
 
 def running_dev(data_dir: Path) -> DevFile | None:

@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.client import Client, connected
 from gateway.cli.command import GatewayCommand, invocation
-from gateway.cli.instance import DevFile
+from gateway.cli.instance import TOKEN_FILE, DevFile
 from gateway.cli.output import for_people, print_facts, print_json, print_table
 
 
@@ -29,9 +29,10 @@ def status(as_env: bool) -> None:
         return print_json(facts)
     if dev is not None and for_people(sys.stdout):
         _print_banner(dev)
-    print_facts({"url": facts["url"], "mode": facts["mode"], "paused": ", ".join(facts["paused"]) or "nothing"})
-    if dev is not None:
-        print_facts({"inbox": dev.inbox_url, "pid": dev.pid})
+    else:
+        where = {"inbox": dev.inbox_url, "pid": dev.pid} if dev is not None else {}
+        print_facts({"url": facts["url"], "mode": facts["mode"], **where})
+    print_facts({"paused": ", ".join(facts["paused"]) or "nothing"})
     print()
     print_table(["worker", "role", "version", "host", "pid", "busy"], [_worker_row(w) for w in facts["workers"]])
     print()
@@ -60,7 +61,9 @@ def mode_of(modes: list[str]) -> str:
 def _print_banner(dev: DevFile) -> None:
     from gateway.cli import banner
 
-    print(banner.for_people(banner.facts_of(dev, invocation().data_dir, dev.user_token)))
+    data_dir = invocation().data_dir
+    token = (data_dir / TOKEN_FILE).read_text()
+    print(banner.for_people(banner.facts_of(dev, data_dir, token)))
 
 
 def _dev_facts(dev: DevFile | None) -> dict[str, Any] | None:

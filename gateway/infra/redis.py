@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from gateway.infra.postgres import mask_url
 
@@ -125,3 +126,15 @@ def _client(url: str, socket_timeout: float, max_connections: int) -> Redis:
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
     return Redis.from_url(url, **options)
+
+
+async def eviction_policy(url: str) -> str | None:
+    """The server's ``maxmemory-policy``; None where it is not told. Raises ConnectionError when it does not answer."""
+    client = command_client(url, max_connections=1)
+    try:
+        found = (await client.info("memory")).get("maxmemory_policy")
+    except RedisError as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        await client.aclose()
+    return str(found) if found else None

@@ -305,3 +305,18 @@ def test_serve_refuses_unknown_queues_and_taken_ports(home: Path, database_url: 
         refused = gateway("serve", "--port", str(port), cwd=home, **settings)
     assert refused.returncode == 1
     assert f"Port {port} is used by process {os.getpid()}" in refused.stderr
+
+
+def test_check_looks_at_redis(home: Path, database_url: str, redis_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "JWT_SECRET": SECRET, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9"}
+    found = json.loads(gateway("check", "--json", cwd=home, REDIS_URL=redis_url, **settings).stdout)
+    assert {one["name"]: one["ok"] for one in found} == {
+        "settings": True,
+        "postgresql": True,
+        "redis": True,
+        "smtp": False,
+    }
+    away = gateway("check", "--json", cwd=home, REDIS_URL="redis://:hunter2@127.0.0.1:9", **settings)
+    [redis] = [one for one in json.loads(away.stdout) if one["name"] == "redis"]
+    assert redis["ok"] is False
+    assert "hunter2" not in away.stdout + away.stderr

@@ -184,6 +184,8 @@ async def test_a_second_one_says_where_the_first_is(start: Callable[..., DevProc
     assert second.returncode == 0
     assert f"pid {facts['pid']}" in second.stdout
     assert facts["inboxUrl"] in second.stdout
+    reset = gateway("dev", "--reset", cwd=directory)
+    assert (reset.returncode, "stop it first" in reset.stderr) == (1, True)
     as_json = json.loads(gateway("dev", "--json", cwd=directory).stdout)
     assert as_json == {
         "alreadyRunning": True,

@@ -132,7 +132,9 @@ def test_dev_is_not_opened_to_other_machines_without_a_token(host: str) -> None:
     with pytest.raises(CliError, match="--token") as caught:
         refuse_open_host(host, None)
     assert caught.value.exit_code is Exit.USAGE
-    refuse_open_host(host, "t")
+    with pytest.raises(CliError, match="16 or more"):
+        refuse_open_host(host, "dev")
+    refuse_open_host(host, "0123456789abcdef")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
