@@ -178,6 +178,19 @@ async def test_servers_end_with_a_killed_parent_and_the_next_run_starts(
     await eventually(new_facts, 60, "the next run")
 
 
+async def test_a_database_of_ones_own_is_used_instead(
+    start: Callable[..., DevProcess], directory: Path, empty_database_url: str
+) -> None:
+    dev = start(DATABASE_URL=empty_database_url)
+    facts = await dev.ready()
+    assert facts["databaseUrl"] == empty_database_url
+    assert dev.children() == []
+    assert (
+        gateway("email", "send", "--to", "a@example.com", "--subject", "s", "--text", "t", cwd=directory).returncode
+        == 0
+    )
+
+
 async def test_a_second_one_says_where_the_first_is(start: Callable[..., DevProcess], directory: Path) -> None:
     facts = await start().ready()
     second = gateway("dev", cwd=directory)

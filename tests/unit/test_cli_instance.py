@@ -127,6 +127,15 @@ def test_a_taken_port_names_its_owner() -> None:
     assert choose_port("127.0.0.1", port) == port
 
 
+def test_the_next_port_is_taken_and_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setattr("gateway.cli.dev.PORT", port)
+        chosen = choose_port("127.0.0.1", None)
+    assert chosen > port
+    assert capsys.readouterr().err == f"port {port} is taken: using {chosen}\n"
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "myhost"])
 def test_dev_is_not_opened_to_other_machines_without_a_token(host: str) -> None:
     with pytest.raises(CliError, match="--token") as caught:
