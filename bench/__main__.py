@@ -1,4 +1,5 @@
-"""``python -m bench [NAME...] [--short]``: each measure as one JSON line on standard output, progress on standard error."""
+"""``python -m bench [NAME...] [--short]``: each measure as one JSON line on standard output, progress on standard
+error."""
 
 from __future__ import annotations
 
@@ -26,9 +27,7 @@ def measures(short: bool) -> dict[str, Run]:
     for mode in ("queue", "direct"):
         found[f"submit_{mode}"] = partial(engine.submit, mode=mode, jobs=few // 2)
         for concurrency in (10, 50):
-            found[f"drain_{mode}_{concurrency}"] = partial(
-                engine.drain, mode=mode, concurrency=concurrency, jobs=few
-            )
+            found[f"drain_{mode}_{concurrency}"] = partial(engine.drain, mode=mode, concurrency=concurrency, jobs=few)
         found[f"latency_{mode}"] = partial(engine.latency, mode=mode, jobs=few // 30)
         found[f"backlog_{mode}"] = partial(engine.backlog, mode=mode, large=few * 10)
     return found

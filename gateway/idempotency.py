@@ -110,12 +110,8 @@ def _lock_key(caller: str, key: str) -> int:
     return int.from_bytes(sha256(f"{caller}\0{key}".encode()).digest()[:8], "big", signed=True)
 
 
-async def prune_answers(pool: asyncpg.Pool[asyncpg.Record]) -> int:
-    """Delete the answers that are no longer kept, in batches. Returns how many. For the hourly maintenance."""
-    deleted = 0
-    while True:
+async def prune_answers(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Delete the answers that are no longer kept, in batches. For the hourly maintenance."""
+    status = f"DELETE {_PRUNE_BATCH}"
+    while status == f"DELETE {_PRUNE_BATCH}":
         status = await pool.execute(SQL["idempotency_prune"], KEPT_S, _PRUNE_BATCH)
-        batch = int(status.rpartition(" ")[2])
-        deleted += batch
-        if batch < _PRUNE_BATCH:
-            return deleted

@@ -1,7 +1,7 @@
 """The composition root: builds the engine and the features, starts and stops them in order.
 
-The HTTP server is up before the ledger is: until PostgreSQL answers and its schema is this version's, ``/health`` says 503
-and why, and the boot goes on trying. Redis is never waited for, unless REDIS_REQUIRED says so.
+The HTTP server is up before the ledger is: until PostgreSQL answers and its schema is this version's, ``/health`` says
+503 and why, and the boot goes on trying. Redis is never waited for, unless REDIS_REQUIRED says so.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 import asyncpg
 import structlog
 
 from gateway.feature import Feature, Platform
+from gateway.idempotency import prune_answers
 from gateway.infra.lifecycle import Component
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
@@ -28,7 +30,7 @@ from gateway.jobs.errors import UnknownQueue
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
 from gateway.jobs.leases import LeaseKeeper
-from gateway.jobs.maintenance import Keeper, Maintenance
+from gateway.jobs.maintenance import Chore, Keeper, Maintenance
 from gateway.jobs.policy import QueuePolicy, StallPolicy
 from gateway.jobs.presence import Presence
 from gateway.jobs.records import Records
@@ -44,6 +46,7 @@ from gateway.web.metrics import EventMetrics, MetricsRefresher
 log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 1.0
+_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,7 @@ class Runtime:
         if not self.settings.runs_workers:
             return ()
         executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events)
-        return tuple(
-            QueueWorker(policy, self.dispatcher, executor, self.events) for policy in self._queues_worked_on()
-        )
+        return tuple(QueueWorker(policy, self.dispatcher, executor, self.events) for policy in self._queues_worked_on())
 
     def _queues_worked_on(self) -> tuple[QueuePolicy, ...]:
         names = self.settings.queue_names
@@ -204,15 +205,19 @@ class Runtime:
         """In the order of their start; they stop in the reverse order."""
         components: list[Component] = [
             _Required(self.dispatcher, self.settings.redis_required),
+            self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
         ]
         if not self.workers:
-            return [*components, self.presence]
+            return components
         keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
-        chores = keeper.chores(self._stalls) + tuple(chore for feature in self.features for chore in feature.chores)
+        chores = (
+            *keeper.chores(self._stalls),
+            *(chore for feature in self.features for chore in feature.chores),
+            Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
+        )
         components += [component for feature in self.features for component in feature.components]
         components += [
-            self.presence,
             LeaseKeeper(self._executor, self._store, self._stalls),
             Maintenance(self.records, self.replica_id, chores),
             *self.workers,
@@ -260,7 +265,9 @@ class _Required:
         await self._dispatcher.start()
         if self._required and not self._dispatcher.up:
             await self._dispatcher.stop()
-            raise StartError("REDIS_REQUIRED is true and Redis does not answer. Start Redis, or set REDIS_REQUIRED=false.")
+            raise StartError(
+                "REDIS_REQUIRED is true and Redis does not answer. Start Redis, or set REDIS_REQUIRED=false."
+            )
 
     async def stop(self) -> None:
         await self._dispatcher.stop()

@@ -30,9 +30,17 @@ Ready = Callable[[int], Awaitable[None]]
 class Server(uvicorn.Server):
     """Leaves the signals to us: uvicorn's own handlers would close the listener before the jobs are done."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
 
 async def serve(
@@ -40,8 +48,8 @@ async def serve(
 ) -> int:
     """Serve until a signal; answers the exit code. ``ready`` is called with the bound port once HTTP answers and the
     replica is ready. Raises ``UnknownQueue`` for GATEWAY_QUEUES; logs why when it cannot start."""
-    configure_logging(settings.log_level, settings.log_format)
     runtime = await Runtime.open(settings, dev)
+    configure_logging(settings.log_level, settings.log_format, instance=runtime.replica_id)
     listener = _listen(host, port)
     server = Server(
         uvicorn.Config(
@@ -53,6 +61,7 @@ async def serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,  # longer than the 60 s of common proxies, so that they close first
+            timeout_graceful_shutdown=30,  # for requests; jobs have had their grace by then
         )
     )
     stopping = _on_signals(runtime, server)
@@ -77,8 +86,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 async def _announce(runtime: Runtime, server: Server, port: int, ready: Ready | None) -> None:
     """Tell the caller when this replica is ready; end the process when it never will be."""
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await server.listening.wait()
     try:
         await runtime.booted()
     except StartError as error:

@@ -21,7 +21,7 @@ _SECRET_KEY: Final = re.compile(
     r"(^|[_-])(authorization|password|passwd|pwd|secret|token|api[_-]?key|cookie|credentials?)$", re.IGNORECASE
 )
 # A Message-ID has an @ too; exceptions are masked when they are rendered.
-_UNMASKED_KEYS: Final = frozenset({"level", "timestamp", "logger", "message_id", "exc_info", "stack_info"})
+_UNMASKED_KEYS: Final = frozenset({"level", "timestamp", "logger", "message_id", "messageId", "exc_info", "stack_info"})
 _BEARER: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 _KEY: Final = re.compile(r"\bgw_[\w-]{20,}")
 _JWT: Final = re.compile(r"\beyJ[\w-]+\.[\w-]*\.[\w-]*")
@@ -84,7 +84,8 @@ def _route_stdlib(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("httpx", "httpcore", "uvicorn.access"):  # one line for each request of theirs; ours say more
+    # A line for each request, or for each start and stop of theirs; ours say more.
+    for name in ("httpx", "httpcore", "uvicorn", "uvicorn.error", "uvicorn.access", "saq"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 

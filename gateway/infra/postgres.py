@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -100,21 +99,3 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     # asyncpg has one class for misuse and for a closed connection or pool; only the words tell them apart.
     return isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error))
-
-
-def mask_url(url: str) -> str:
-    """The URL with its password replaced, for people and logs. Anything that is not a URL is replaced as a whole."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "•••"
-    if "://" not in url or not parts.scheme:
-        return "•••"
-    credentials, at, address = parts.netloc.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    masked = url
-    if colon:
-        masked = masked.replace(f"{credentials}{at}{address}", f"{user}:•••@{address}", 1)
-    if "password=" in parts.query:
-        masked = masked.replace(f"?{parts.query}", "?•••", 1)
-    return masked

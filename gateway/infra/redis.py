@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.infra.postgres import mask_url
+from gateway.settings import masked_url
 
 # `Redis` too: whoever hands a client on names its type from here.
 __all__ = ["Redis", "RedisTarget", "blocking_client", "command_client"]
@@ -57,7 +57,7 @@ class RedisTarget:
     @property
     def masked(self) -> str:
         """The URL with its password replaced."""
-        return mask_url(self.url)
+        return masked_url(self.url)
 
     @property
     def password(self) -> str | None:

@@ -1,4 +1,5 @@
-"""The port: where ready jobs come from. ``RedisBroker`` and ``DirectBroker`` implement it; one conformance suite holds both.
+"""The port: where ready jobs come from. ``RedisBroker`` and ``DirectBroker`` implement it; one conformance suite holds
+both.
 
 A broker hands out claims, never bare ids: claiming is the ledger's compare-and-set, so whatever a broker remembers
 wrongly costs a look-up, never a second run.
@@ -22,8 +23,8 @@ class BrokerDown(Exception):
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What one fetch brought, in the order in which it should start.
 
-    ``retry_after_s``: asking sooner is in vain (limited, or paused until then); None: ask when woken. ``paused`` without
-    ``retry_after_s``: until somebody resumes.
+    ``retry_after_s``: asking sooner is in vain (limited, or paused until then); None: ask when woken. ``paused``
+    without ``retry_after_s``: until somebody resumes.
     """
 
     jobs: list[ClaimedJob]
@@ -45,7 +46,7 @@ class Broker(Protocol):
         ...
 
     async def wait(self, queue: str, timeout_s: float) -> None:
-        """Return when a job may be ready, or after ``timeout_s``. A hint: it may return early. Raises ``BrokerDown``."""
+        """Return when a job may be ready, or after ``timeout_s``; it may return early. Raises ``BrokerDown``."""
         ...
 
     async def wake(self, queue: str) -> None:

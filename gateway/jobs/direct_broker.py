@@ -1,7 +1,7 @@
 """The broker without Redis: due rows straight from the ledger.
 
-Same order, limits, pauses and leases as with Redis, because both claim by the same rules; only the wake-up differs: a job
-accepted by this process wakes it at once, one accepted elsewhere is found by polling.
+Same order, limits, pauses and leases as with Redis, because both claim by the same rules; only the wake-up differs: a
+job accepted by this process wakes it at once, one accepted elsewhere is found by polling.
 """
 
 from __future__ import annotations

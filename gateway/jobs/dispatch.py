@@ -1,7 +1,7 @@
 """Which broker now: Redis while it answers, else the ledger itself.
 
-A breaker decides while running, never at start: a failed command or a missed ping trips it, a good ping closes it again.
-An outage is two log lines.
+A breaker decides while running, never at start: a failed command or a missed ping trips it, a good ping closes it
+again. An outage is two log lines.
 """
 
 from __future__ import annotations

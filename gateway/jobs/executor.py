@@ -19,7 +19,7 @@ from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import Fail, Snooze, TaskSignal, UnknownTask
 from gateway.jobs.events import Events, JobSettled
 from gateway.jobs.job import ClaimedJob, Inserted, JobState
-from gateway.jobs.outcomes import Ended, Moment
+from gateway.jobs.outcomes import Cause, Ended, Moment
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Registry
 from gateway.jobs.settler import Settler
@@ -67,7 +67,7 @@ class Executor:
         self._dispatcher = dispatcher
         self._events = events
         self._settler = Settler(store)
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311  spreads retries, protects nothing
 
     async def run(self, job: ClaimedJob) -> None:
         """Run one claimed attempt to its end. Raises nothing: every end is a settlement, or a lease that was lost."""
@@ -125,7 +125,7 @@ class Executor:
             if not limit.expired():
                 return outcomes.signalled(job, policy, self._moment(), error)
             reason = f"cut after {policy.timeout_s:g} s, the queue's time limit"
-            return outcomes.failed(job, policy, self._moment(), "timeout", reason)
+            return outcomes.failed(job, policy, self._moment(), Cause("timeout", reason))
         except TaskSignal as signal:
             return outcomes.signalled(job, policy, self._moment(), signal)
         except Exception as error:  # whatever a task raises is its failure, never the worker's
@@ -137,9 +137,8 @@ class Executor:
         if attempt.task is not None:
             attempt.task.uncancel()
         if attempt.cause is None:  # a task that leaks its own sub-task's cancellation has failed
-            return outcomes.failed(
-                attempt.job, policy, self._moment(), "error", "CancelledError: the task was cancelled from inside"
-            )
+            cause = Cause("error", "CancelledError: the task was cancelled from inside")
+            return outcomes.failed(attempt.job, policy, self._moment(), cause)
         return outcomes.interrupted(attempt.job, self._moment(), f"interrupted: {attempt.cause}")
 
     async def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> Inserted | None:

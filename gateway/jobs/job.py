@@ -82,7 +82,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How one attempt ended when it did not complete. ``kind``: error, timeout, stalled, interrupted, snoozed, cancelled."""
+    """How one attempt ended when it did not complete. ``kind``: error, timeout, stalled, interrupted, snoozed,
+    cancelled."""
 
     attempt: int
     kind: str

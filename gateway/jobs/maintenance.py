@@ -40,7 +40,7 @@ class Chore:
 
     name: str
     every_s: float
-    run: Callable[[], Awaitable[float | None]]
+    run: Callable[[], Awaitable[float | None]] | Callable[[], Awaitable[None]]
 
 
 class Maintenance:
@@ -98,7 +98,10 @@ class Maintenance:
             except BrokerDown as error:
                 log.debug("chore_waits_for_redis", chore=chore.name, error=str(error))
             except Exception as error:  # a chore that fails once must run again: log it and go on
-                if not (isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) and is_unavailable(error)):
+                if not (
+                    isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError))
+                    and is_unavailable(error)
+                ):
                     log.error("chore_failed", chore=chore.name, exc_info=error)
             await asyncio.sleep(wait_s)
 
@@ -140,7 +143,7 @@ class Keeper:
         return await self._store.next_due()
 
     async def rescue(self, stalls: StallPolicy) -> float | None:
-        """Jobs whose holder vanished wait again, or fail at the limit. Answers the seconds until the next lease ends."""
+        """Jobs whose holder vanished wait again, or fail at the limit. Answers the seconds until a lease ends."""
         while lost := await self._store.rescue(stalls.max_stalls):
             for rescued in lost:
                 log.warning(

@@ -18,7 +18,7 @@ ALIVE_S = 15.0  # five missed beats
 
 
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A queue as people ask for it. ``oldest_waiting_s``: age of the job that has been ready longest; None: none waits."""
+    """A queue as people ask for it. ``oldest_waiting_s``: age of the job that is ready longest; None: none waits."""
 
     name: str
     paused: bool
@@ -52,9 +52,7 @@ class Records:
         row = await self._pool.fetchrow(SQL["get"], job_id)
         return _record(row) if row else None
 
-    async def newest(
-        self, queue: str, states: Sequence[JobState], before: UUID | None, limit: int
-    ) -> list[JobRecord]:
+    async def newest(self, queue: str, states: Sequence[JobState], before: UUID | None, limit: int) -> list[JobRecord]:
         rows = await self._pool.fetch(SQL["list_newest"], queue, list(states), before, limit)
         return [_record(row) for row in rows]
 

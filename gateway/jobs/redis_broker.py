@@ -1,8 +1,8 @@
 """The broker with Redis: an ordered set of ready ids per queue, a wake-up, and a note while starting is in vain.
 
-Nothing here is a record. Limits and pauses are decided by the ledger when it is asked to claim; ``hold`` only spares the
-asking. Keys carry the ledger's id, so two ledgers may share a Redis, and ``{queue}`` as hash tag, so that a queue's keys
-stay in one slot.
+Nothing here is a record. Limits and pauses are decided by the ledger when it is asked to claim; ``hold`` only spares
+the asking. Keys carry the ledger's id, so two ledgers may share a Redis, and ``{queue}`` as hash tag, so that a queue's
+keys stay in one slot.
 """
 
 from __future__ import annotations

@@ -85,5 +85,3 @@ class Registry:
     def arguments(self, job: ClaimedJob) -> Any:
         """The job's argument in the task's type. Raises ``msgspec.ValidationError`` or ``UnknownTask``."""
         return msgspec.convert(job.args, self.task(job.task).args)
-
-

@@ -1,8 +1,8 @@
 """The ledger's moves: one method per named statement that changes jobs. Reading for people is in ``records.py``.
 
 Every method is one statement in its own transaction, so a process that freezes never holds a lock in PostgreSQL
-(``insert`` alone may join the caller's transaction). Raises what asyncpg raises; ``infra.postgres.is_unavailable`` tells
-an outage from a fault.
+(``insert`` alone may join the caller's transaction). Raises what asyncpg raises; ``infra.postgres.is_unavailable``
+tells an outage from a fault.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ class Store:
         return _seconds(await self._pool.fetchval(SQL["next_due"]))
 
     async def waiting_page(self, queue: str, priority: int, after_seq: int, limit: int) -> list[Inserted]:
-        return [
-            inserted(row) for row in await self._pool.fetch(SQL["waiting_page"], queue, priority, after_seq, limit)
-        ]
+        return [inserted(row) for row in await self._pool.fetch(SQL["waiting_page"], queue, priority, after_seq, limit)]
 
     async def waiting_head(self, queue: str, limit: int) -> list[Inserted]:
         return [inserted(row) for row in await self._pool.fetch(SQL["waiting_head"], queue, limit)]

@@ -1,8 +1,9 @@
 """SAQ inside our loop: ``saq.Worker`` runs the slots, our ``saq.Queue`` feeds them from the broker.
 
-SAQ's slot asks ``dequeue`` for one job; a pump gathers the slots that ask at the same moment and fetches for all of them
-at once. What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in the
-ledger, so SAQ's own bookkeeping hooks are empty. Only ``SIGNALS``, ``upkeep`` and ``_process`` of its worker are replaced.
+SAQ's slot asks ``dequeue`` for one job; a pump gathers the slots that ask at the same moment and fetches for all of
+them at once. What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in
+the ledger, so SAQ's own bookkeeping hooks are empty. Only ``SIGNALS``, ``upkeep`` and ``_process`` of its worker are
+replaced.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class SlotJob(saq.Job):
 
 
 class LedgerQueue(Queue):
-    """A ``saq.Queue`` that hands out claims. What only a SAQ-owned store could do raises ``NotImplementedError``."""
+    """A ``saq.Queue`` that hands out claims. Ways in and out that the engine owns raise ``TypeError`` and name it."""
 
     def __init__(self, policy: QueuePolicy, dispatcher: Dispatcher, executor: Executor, events: Events) -> None:
         super().__init__(policy.name, dump=None, load=None)
         self._policy = policy
+        self._error_event = f"{title(policy.name)} worker error"
         self._dispatcher = dispatcher
         self._executor = executor
         self._events = events
@@ -101,15 +103,16 @@ class LedgerQueue(Queue):
             try:
                 await self._fetch()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_unavailable(error):
-                    log.error("fetch_refused", queue=self.name, exc_info=error)
-                if down_since is None:
-                    down_since = time.monotonic()
-                    log.warning("ledger_down", queue=self.name, error=str(error))
+                away = is_unavailable(error)
+                if down_since is None or not away:
+                    # An outage is two lines; anything else is a fault and shows its traceback each time.
+                    log.error(self._error_event, queue=self.name, error=str(error), exc_info=not away)
+                down_since = down_since or time.monotonic()
                 await self._rest(asyncio.sleep(_LEDGER_RETRY_S))
             else:
                 if down_since is not None:
-                    log.info("ledger_up", queue=self.name, down_s=round(time.monotonic() - down_since, 2))
+                    down_s = round(time.monotonic() - down_since, 2)
+                    log.info("worker_recovered", queue=self.name, down_s=down_s)
                     down_since = None
 
     async def _fetch(self) -> None:
@@ -187,7 +190,7 @@ class LedgerQueue(Queue):
     async def jobs(self, job_keys: Iterable[str]) -> list[saq.Job | None]:
         raise TypeError("ask gateway.jobs.engine.Engine.list")
 
-    def iter_jobs(self, statuses: list[saq.Status] = list(saq.Status), batch_size: int = 100) -> AsyncIterator[saq.Job]:
+    def iter_jobs(self, statuses: list[saq.Status] | None = None, batch_size: int = 100) -> AsyncIterator[saq.Job]:
         raise TypeError("ask gateway.jobs.engine.Engine.list")
 
     async def abort(self, job: saq.Job, error: str, ttl: float = 5) -> None:
@@ -195,6 +198,11 @@ class LedgerQueue(Queue):
 
 
 PERFORM = "perform"
+
+
+def title(queue: str) -> str:
+    """ "Email" for "email-queue": how document 003's log lines name a queue."""
+    return queue.removesuffix("-queue").replace("-", " ").capitalize()
 
 
 class SlotWorker(saq.Worker[Any]):
@@ -235,10 +243,13 @@ class QueueWorker:
         await self._queue.connect()
         self._running = asyncio.create_task(self._worker.start(), name=self.name)
         self._running.add_done_callback(self._report_death)
+        event = f"{title(self.policy.name)} queue initialized"
+        log.info(event, queue=self.policy.name, concurrency=self.policy.concurrency)
 
     def _report_death(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("worker_died", queue=self.policy.name, exc_info=error)
+            event = f"{title(self.policy.name)} worker error"
+            log.error(event, queue=self.policy.name, exc_info=error)
 
     async def drain(self, grace_s: float) -> None:
         """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""

@@ -136,7 +136,7 @@ def _of_anything(request: AnyRequest, error: Exception) -> Problem:
         return Problem(
             503,
             "ledger_unavailable",
-            "The database does not answer; nothing was accepted. Try again",
+            "The database does not answer. Try again with the same Idempotency-Key: then nothing is done twice",
             headers={"Retry-After": str(LEDGER_RETRY_AFTER_S)},
         )
     if getattr(error, "sqlstate", None) in _UNSTORABLE_TEXT:

@@ -10,12 +10,11 @@ from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, SkipValidation
 
+from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform
 from gateway.problem import Problem
-from gateway.web import audit
 from gateway.web.keys import NAME_MAX, KeyInfo, create_key, list_keys, revoke_key
-from gateway.web.middleware import request_id_of
 
 KeyRequest = Request[Principal, Any, Any]
 ThePlatform = NamedDependency[SkipValidation[Platform]]
@@ -74,6 +73,5 @@ async def _audit(request: KeyRequest, platform: Platform, action: str, info: Key
         action=action,
         subject=str(info.id),
         detail={"name": info.name, "scopes": info.scopes},
-        request_id=request_id_of(request.scope),
     )
     await audit.record(platform.pool, change)

@@ -13,10 +13,9 @@ from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
 
+from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform
-from gateway.web import audit
-from gateway.web.middleware import request_id_of
 from gateway.web.queues_schemas import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -58,7 +57,6 @@ async def _audited(request: AdminRequest, platform: Platform, action: str, subje
             action=action,
             subject=subject,
             detail={k: v for k, v in msgspec.to_builtins(detail or {}).items() if v is not None},
-            request_id=request_id_of(request.scope),
         ),
     )
 

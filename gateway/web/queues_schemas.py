@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.jobs.engine import QueueStatus, Replica
 from gateway.jobs.job import AttemptError, JobRecord, JobState, QueueCounts
+from gateway.jobs.records import QueueStatus, Replica
 from gateway.problem import Problem
 
 QUEUE_SUFFIX = "-queue"

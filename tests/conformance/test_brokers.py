@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import asyncpg
 import pytest
 
+from gateway.infra.uuid7 import uuid7
 from gateway.jobs.errors import Cancel, Fail, Retry, Snooze, WrongState
 from gateway.jobs.job import JobState, NewJob
 from gateway.jobs.policy import StallPolicy
-from gateway.infra.uuid7 import uuid7
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
 

@@ -1,4 +1,4 @@
-"""Redis is the dispatcher, never the record: stopped, hung, flushed or restarted, nothing is lost and nothing runs twice."""
+"""Redis is the dispatcher, never the record: stopped, hung, flushed or restarted, nothing is lost, nothing runs twice."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import asyncpg
 import redis.asyncio as aioredis
 
 from gateway.dev_servers import EmbeddedValkey
+from gateway.infra.uuid7 import uuid7
 from gateway.jobs.events import BrokerChanged
 from gateway.jobs.job import NewJob
-from gateway.infra.uuid7 import uuid7
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, replica
 from tests.support.eventually import eventually
 
@@ -31,7 +31,9 @@ async def _mode(one: Replica, mode: str, within_s: float) -> None:
     assert time.monotonic() - started <= within_s
 
 
-async def test_A_a_stopped_redis_means_direct_within_a_second_and_back_within_five(pool: Pool, own_valkey: Start) -> None:
+async def test_A_a_stopped_redis_means_direct_within_a_second_and_back_within_five(
+    pool: Pool, own_valkey: Start
+) -> None:
     valkey = own_valkey()
     async with replica(pool, valkey.url, maintain=True) as one:
         await one.work()

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from gateway.dev_servers import EmbeddedPostgres, free_port
-from gateway.infra.postgres import is_unavailable, mask_url, open_pool
+from gateway.infra.postgres import is_unavailable, open_pool
 from tests.support.proxy import Proxy
 
 URL = "postgresql://postgres@127.0.0.1:{}/postgres"
@@ -92,18 +92,3 @@ async def test_a_wrong_statement_is_not_unavailable(pool: asyncpg.Pool[asyncpg.R
     with pytest.raises(asyncpg.InterfaceError) as misuse:
         await pool.fetchval("SELECT $1::int")
     assert not is_unavailable(misuse.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "masked"),
-    [
-        ("postgresql://u:p@h:5432/d", "postgresql://u:•••@h:5432/d"),
-        ("postgresql://u:p@@h/d?x=1&password=p", "postgresql://u:•••@h/d?•••"),
-        ("postgresql://u@h/d", "postgresql://u@h/d"),
-        ("postgresql:///d?host=/run", "postgresql:///d?host=/run"),
-        ("host=h password=p", "•••"),
-        ("postgresql://u:p@[h", "•••"),
-    ],
-)
-def test_masked_urls(url: str, masked: str) -> None:
-    assert mask_url(url) == masked

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.infra.redis import blocking_client, command_client
+from gateway.infra.uuid7 import uuid7
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
@@ -26,7 +27,6 @@ from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry, Task, TaskContext
 from gateway.jobs.store import Store
 from gateway.jobs.worker import QueueWorker
-from gateway.infra.uuid7 import uuid7
 
 QUEUE = "email-queue"
 TASK = "test.task"

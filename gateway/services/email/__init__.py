@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from litestar import Router
 from litestar.di import Provide
 
 from gateway.feature import Feature, Platform
 from gateway.infra.lifecycle import Component
+from gateway.jobs.maintenance import Chore
 from gateway.jobs.registry import Task
 from gateway.services.email.admin_routes import AdminEmailQueueController
-from gateway.services.email.queue import EMAIL_QUEUE, EmailQueueService, email_policy
+from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
 from gateway.services.email.routes import EmailsController
 from gateway.services.email.service import EmailService
 from gateway.services.email.smtp import SmtpPool, SmtpSettings
@@ -20,27 +20,7 @@ from gateway.services.email.store import MailStore
 from gateway.services.email.tasks import CountEmail, EmailSender
 from gateway.settings import Settings
 
-log = structlog.get_logger(__name__)
-
-
-class QueueAnnouncement:
-    """Says in the log that this process sends e-mails, and where to."""
-
-    name = "email-queue-announcement"
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def start(self) -> None:
-        log.info(
-            "Email queue initialized",
-            queue=EMAIL_QUEUE,
-            concurrency=self._settings.email_queue_concurrency,
-            smtp=f"{self._settings.smtp_host}:{self._settings.smtp_port}",
-        )
-
-    async def stop(self) -> None:
-        return None
+_ATTEMPT_MARGIN_S = 15.0  # of an attempt's time limit, for what comes before and after the message
 
 
 def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
@@ -52,6 +32,8 @@ def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
         tls=settings.smtp_secure,
         ca_file=str(settings.smtp_ca_bundle) if settings.smtp_ca_bundle else None,
         command_timeout_s=settings.smtp_timeout_s,
+        # The answer to a whole message may take minutes (RFC 5321, 4.5.3.2.6), but it must be heard inside the attempt.
+        data_timeout_s=max(settings.smtp_timeout_s, settings.email_timeout_ms / 1000 - _ATTEMPT_MARGIN_S),
         max_connections=settings.smtp_pool_size,
         max_mails_per_connection=settings.smtp_max_messages,
         max_age_s=float(settings.smtp_max_age_s),
@@ -68,13 +50,14 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
     components: tuple[Component, ...] = ()
     if transport is not None:
         tasks = (EmailSender(MailStore(platform.pool), transport, count or _not_counted).task(),)
-        components = (transport, QueueAnnouncement(settings))
+        components = (transport,)
     return Feature(
         name="email",
         queues=(email_policy(settings),),
         tasks=tasks,
         routes=(routes(platform),),
         components=components,
+        chores=(Chore("reconcile e-mails", RECONCILE_S, EmailQueueService(platform.pool, platform.engine).reconcile),),
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Response, get, post
+from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
-from gateway.access import Scope
+from gateway import audit
+from gateway.access import Principal, Scope
+from gateway.feature import Platform
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.problem import Problem
 from gateway.services.email.fields import Problems
 from gateway.services.email.listing import read_limit
-from gateway.services.email.queue import EmailQueueService
+from gateway.services.email.queue import EMAIL_QUEUE, EmailQueueService
 
 ADMIN_EMAIL_QUEUE_PATH = "/api/v1/admin/email/queue"
 READ = {"access": Scope.ADMIN_READ}
@@ -22,6 +24,7 @@ OPERATE = {"access": Scope.ADMIN_OPERATE}
 FAILED_DEFAULT = 10
 
 Queue = NamedDependency[EmailQueueService]
+Admin = Request[Principal, Any, Any]
 FailedLimit = Annotated[str | None, QueryParameter(name="failedLimit")]
 DryRun = Annotated[bool, QueryParameter(name="dryRun")]
 
@@ -42,17 +45,29 @@ class AdminEmailQueueController(Controller):
         }
 
     @post("/retry/{job_id:str}", opt=OPERATE, status_code=200, summary="Send a failed e-mail's job again")
-    async def retry_job(self, queue: Queue, job_id: FromPath[str]) -> dict[str, Any]:
+    async def retry_job(
+        self, request: Admin, platform: NamedDependency[Platform], queue: Queue, job_id: FromPath[str]
+    ) -> dict[str, Any]:
         try:
             await queue.retry_job(UUID(job_id))
         except (ValueError, JobNotFound, WrongState):
             raise Problem(404, "not_found", "Job not found or not failed") from None
+        await _audit(request, platform, "job.retry", job_id, {})
         return {"success": True, "message": "Job queued for retry"}
 
     @post("/retry-failed", opt=OPERATE, status_code=202, summary="Send all failed e-mails' jobs again")
-    async def retry_failed(self, queue: Queue, dry_run: DryRun = False) -> Response[dict[str, Any]]:
+    async def retry_failed(
+        self, request: Admin, platform: NamedDependency[Platform], queue: Queue, dry_run: DryRun = False
+    ) -> Response[dict[str, Any]]:
         """With ``dryRun`` nothing changes: 200 and how many there are."""
         if dry_run:
             stats = await queue.get_stats()
             return Response({"success": True, "data": {"wouldRetry": stats.failed}}, status_code=200)
-        return Response({"success": True, "data": {"retried": await queue.retry_all_failed()}}, status_code=202)
+        retried = await queue.retry_all_failed()
+        await _audit(request, platform, "queue.retry_failed", EMAIL_QUEUE, {"retried": retried})
+        return Response({"success": True, "data": {"retried": retried}}, status_code=202)
+
+
+async def _audit(request: Admin, platform: Platform, action: str, subject: str, detail: dict[str, Any]) -> None:
+    change = audit.Change(actor=request.user.id, action=action, subject=subject, detail=detail)
+    await audit.record(platform.pool, change)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+import structlog
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.engine import Engine
@@ -18,8 +19,12 @@ from gateway.services.email.schemas import EmailJobData
 from gateway.services.email.store import Held, MailStore
 from gateway.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 EMAIL_QUEUE = "email-queue"
 SEND_TASK = "email.send"
+RECONCILE_S = 60.0
+_RECONCILE_BATCH = 500
 LOW_PRIORITY = 1  # document 003: low is 1, high is 10
 
 
@@ -107,6 +112,13 @@ class EmailQueueService:
     async def schedule_email(self, data: EmailJobData, moment: datetime) -> Inserted:
         """Send not before ``moment``; a past one means now."""
         return await self.add(data, moment)
+
+    async def reconcile(self) -> None:
+        """Give mails that lost their job a new one (N6). They are found by their rows, so nothing accepted is
+        forgotten."""
+        for data, moment in await self._store.orphans(_RECONCILE_BATCH):
+            added = await self.add(data, moment)
+            log.warning("email_job_restored", queueId=data.queue_id, jobId=str(added.id))
 
     async def get_stats(self) -> QueueStats:
         counts = await self._engine.counts(EMAIL_QUEUE)

@@ -16,6 +16,7 @@ from gateway.services.email.schemas import (
     AttachmentView,
     AttemptView,
     Draft,
+    EmailJobData,
     EventView,
     MailSummary,
     RecipientView,
@@ -126,6 +127,17 @@ class MailStore:
                 [file.content for _, _, file in files],
             )
         return {row["id"]: row["status"] for row in rows}
+
+    async def orphans(self, limit: int) -> list[tuple[EmailJobData, datetime | None]]:
+        """Mails that wait for a job that does not exist, and when they were to be sent."""
+        rows = await self._pool.fetch(SQL["reconcile"], limit)
+        return [
+            (
+                EmailJobData(queue_id=str(row["id"]), priority=row["priority"], user_id=row["user_id"]),
+                row["scheduled_at"],
+            )
+            for row in rows
+        ]
 
     async def copy_attachments(self, connection: Connection, source: UUID, target: UUID) -> None:
         await connection.execute(SQL["copy_attachments"], source, target)

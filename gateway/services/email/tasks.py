@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
 import structlog
 
+from gateway.infra.postgres import is_unavailable
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.registry import Task, TaskContext
 from gateway.services.email import message
@@ -18,6 +21,8 @@ from gateway.services.email.smtp_answers import REST_S, Delivery, Outcome, Recip
 from gateway.services.email.store import Answer, MailStore, Outgoing, RecipientAnswer
 
 log = structlog.get_logger(__name__)
+
+_LEDGER_RETRY_S = 0.25
 
 CountEmail = Callable[[str, str], None]
 """Called once per attempt with the transport's name and the outcome (sent, retry, rejected, paused, unknown)."""
@@ -55,6 +60,11 @@ class EmailSender:
                 "Email job failed", **facts, attempt=context.job.attempt, error=str(error) or type(error).__name__
             )
             raise
+        except asyncio.CancelledError:
+            log.warning(
+                "Email job failed", **facts, attempt=context.job.attempt, error="cut: time limit, stop or lost lease"
+            )
+            raise
         log.info("Email job completed", **facts, messageId=message_id)
         return EmailJobResult(success=True, message_id=message_id).as_json()
 
@@ -71,6 +81,8 @@ class EmailSender:
             data, envelope_from = await self._build(mail), parse_address(mail.from_address).addr
         except ValueError as error:
             return await self._unsendable(mail, job.fence, str(error))
+        if not context.still_held():
+            raise Retry("its lease ran out before anything was sent")
         try:
             delivery = await self._transport.send(envelope_from, mail.pending, data)
         except SmtpFailure as failure:
@@ -136,7 +148,16 @@ class EmailSender:
         raise Fail(f"the message cannot be built: {reason}")
 
     async def _record(self, mail: Outgoing, fence: int, answer: Answer) -> None:
-        await self._store.record_answer(mail.id, fence, answer)
+        """While the ledger is away the answer is kept here and told again: forgetting it would send the mail twice."""
+        while True:
+            try:
+                await self._store.record_answer(mail.id, fence, answer)
+                break
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if not is_unavailable(error):
+                    raise
+                log.warning("answer_waits_for_ledger", queueId=str(mail.id), outcome=answer.outcome, error=str(error))
+                await asyncio.sleep(_LEDGER_RETRY_S)
         self._count(self._transport.name, answer.outcome)
 
     async def _simulate(self, mail: Outgoing, outcome: str, fence: int) -> str:

@@ -36,7 +36,7 @@ def orchestration_policy(settings: Settings) -> QueuePolicy:
 
 
 class OrchestrationQueueService:
-    """Raises ``UnknownTask`` from the two ``add`` methods while no agent task is registered."""
+    """Puts agent runs into the queue, and says how it stands."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import structlog
 
 from gateway.infra.sqlfiles import load_sql
 
@@ -20,11 +21,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     subject: str
     detail: dict[str, Any]
-    request_id: str | None
 
 
 async def record(pool: asyncpg.Pool[asyncpg.Record], change: Change) -> None:
-    """Write ``change`` down. Called after the change was made, so that refused ones leave no row."""
-    await pool.execute(
-        SQL["audit_insert"], change.actor, change.action, change.subject, change.detail, change.request_id
-    )
+    """Write ``change`` down, with the id of the request that is being handled. Called after the change was made, so
+    that refused ones leave no row."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    await pool.execute(SQL["audit_insert"], change.actor, change.action, change.subject, change.detail, request_id)
