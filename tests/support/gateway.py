@@ -238,9 +238,9 @@ class Cluster:
         """The mail's job with the errors of its attempts."""
         return await self._get(f"/api/v1/admin/jobs/{(await self.show(mail))['jobId']}", None)
 
-    async def has_status(self, mail: Accepted, status: str) -> dict[str, Any]:
+    async def has_status(self, mail: Accepted, status: str, process: GatewayProcess | None = None) -> dict[str, Any]:
         """For ``eventually``: the mail, once it has this status."""
-        found = await self.show(mail)
+        found = await self.show(mail, process)
         assert found["status"] == status, found
         return found
 
