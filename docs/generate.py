@@ -25,6 +25,7 @@ from gateway.settings import Settings, setting_rows
 from gateway.web.metrics import FAILURES, OUTCOMES
 
 DOCS = Path(__file__).resolve().parent
+TESTS = DOCS.parent / "tests"
 PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
 HELP_WIDTH = 100
 # What the application needs to exist; nothing is connected to.
@@ -33,6 +34,24 @@ EXAMPLE_SETTINGS = {
     "jwt_secret": "not a secret: no request is answered",
     "smtp_host": "localhost",
 }
+
+
+def invariants_table() -> str:
+    rows = [(letter, "<br>".join(f"`{test}`" for test in tests)) for letter, tests in invariant_tests().items()]
+    return table(("Invariant", "Tests"), rows)
+
+
+def invariant_tests() -> dict[str, list[str]]:
+    """The tests that have an invariant's letter in their name, by letter; one test may show several."""
+    names = {
+        name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        letters = re.match(r"test_((?:[A-J]_)+)|test_invariant_([a-j])_", name)
+        for letter in (letters[1] or letters[2]).upper().strip("_").split("_") if letters else ():
+            found.setdefault(letter, []).append(name)
+    return dict(sorted(found.items()))
 
 
 def settings_table() -> str:
@@ -123,6 +142,7 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "invariants": invariants_table,
     "settings": settings_table,
     "metrics": metrics_table,
     "routes": routes_table,

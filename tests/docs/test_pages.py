@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import ast
+import asyncio
 import re
 from functools import cache
 from http import HTTPStatus
@@ -142,7 +142,7 @@ def test_every_error_code_is_explained() -> None:
 
 
 def _codes() -> set[str]:
-    """Second arguments of ``Problem(...)``, ``code=`` of the body readers, and the two that ``web/auth.py`` chooses from."""
+    """Second arguments of ``Problem(...)``, ``code=`` of the body readers, and the two of ``web/auth.py``."""
     found = {"missing_token", "invalid_token"}
     for path in (ROOT / "gateway").rglob("*.py"):
         if path.is_relative_to(ROOT / "gateway" / "cli"):
@@ -164,6 +164,18 @@ def test_the_commands_of_the_pages_exist() -> None:
     for page in PAGES:
         for verb in re.findall(r"(?:^|`)gateway ([a-z]+)\b", code_of(page), re.MULTILINE):
             assert verb in COMMANDS, f"{page.name}: gateway {verb}"
+
+
+def test_the_log_lines_of_the_operations_page_are_written() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    table = page.partition("| Line | Means |")[2].partition("\n\n")[0]
+    lines = [line for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for line in re.findall("`(.+?)`", row)]
+    assert len(lines) > 10
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    unwritten = [
+        line for line in lines if f'"{line}"' not in source and f'}}{line.removeprefix("Email")}"' not in source
+    ]
+    assert unwritten == []
 
 
 def test_statuses_of_the_error_table_are_http_statuses() -> None:
