@@ -1,1 +1,1 @@
-"""Measurements: ``python -m bench [NAME...]``, one JSON line each. Compare ratios within one run; machines are noisy."""
+"""Measurements: ``python -m bench [NAME...]``, one JSON line each. Compare ratios within one run: machines differ."""

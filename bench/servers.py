@@ -1,4 +1,4 @@
-"""The stores of a run: PostgreSQL with fsync on and Valkey with its append-only file, both fresh and on this machine."""
+"""The stores of a run: PostgreSQL with fsync on, Valkey with its append-only file, both fresh and on this machine."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from gateway.infra.lifecycle import Component
 from gateway.jobs.engine import Engine
@@ -22,6 +24,10 @@ class Platform:
     settings: Settings
     pool: asyncpg.Pool[asyncpg.Record]
     engine: Engine
+
+
+# How a route asks for it: the app provides it under the name "platform".
+ThePlatform = NamedDependency[SkipValidation[Platform]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,15 +71,16 @@ async def _postgres(url: str) -> Finding:
 
 
 async def _redis(url: str) -> Finding:
-    from gateway.infra.redis import RedisTarget, eviction_policy
+    from gateway.infra.redis import eviction_policy
+    from gateway.settings import masked_url
 
     try:
         policy = await eviction_policy(url)
     except ConnectionError as error:
-        return Finding("redis", False, f"REDIS_URL {RedisTarget(url).masked} does not answer ({error})")
+        return Finding("redis", False, f"REDIS_URL {masked_url(url)} does not answer ({error})")
     if policy not in (None, "noeviction"):
         return Finding("redis", False, f"maxmemory-policy is {policy}: jobs can vanish. Set noeviction.")
-    return Finding("redis", True, f"{RedisTarget(url).masked} answers")
+    return Finding("redis", True, f"{masked_url(url)} answers")
 
 
 async def _smtp(host: str, port: int) -> Finding:

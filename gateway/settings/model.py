@@ -36,6 +36,8 @@ def _smtp_security(value: Any) -> Any:
 def _url_of(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         parts = urlsplit(value)
+        if "," in parts.netloc.rpartition("@")[2]:
+            raise ValueError("names several hosts; give one server (Sentinel and Cluster are not supported yet)")
         if parts.scheme not in schemes or not (parts.hostname or parts.path or parts.query):
             raise ValueError(f"is not an address that starts with {' or '.join(f'{s}://' for s in schemes)}")
         if parts.port is not None and not 0 < parts.port < 65_536:  # urlsplit raises ValueError on other nonsense

@@ -67,4 +67,5 @@ def masked_url(text: str) -> str:
         f"{pair.split('=', 1)[0]}={MASK}" if "password" in pair.split("=", 1)[0].lower() else pair
         for pair in parts.query.split("&")
     )
-    return parts._replace(netloc=netloc, query=query).geturl()
+    # Not geturl(): it drops the slashes of unix:///path.
+    return text.partition("://")[0] + "://" + netloc + parts.path + (f"?{query}" if query else "")

@@ -7,17 +7,15 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, delete, get, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, SkipValidation
+from litestar.params import FromPath, JSONBody
 
 from gateway import audit
 from gateway.access import Principal, Scope
-from gateway.feature import Platform
+from gateway.feature import Platform, ThePlatform
 from gateway.problem import Problem
 from gateway.web.keys import NAME_MAX, KeyInfo, create_key, list_keys, revoke_key
 
 KeyRequest = Request[Principal, Any, Any]
-ThePlatform = NamedDependency[SkipValidation[Platform]]
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, get, post
-from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter, SkipValidation
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from gateway import audit
 from gateway.access import Principal, Scope
-from gateway.feature import Platform
+from gateway.feature import Platform, ThePlatform
 from gateway.web.queues_schemas import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -41,7 +40,6 @@ READ = {"access": Scope.ADMIN_READ}
 OPERATE = {"access": Scope.ADMIN_OPERATE}
 
 AdminRequest = Request[Principal, Any, Any]
-ThePlatform = NamedDependency[SkipValidation[Platform]]
 
 
 def _success(data: Any, **beside: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Redis is the dispatcher, never the record: stopped, hung, flushed or restarted, nothing is lost, nothing runs twice."""
+"""Redis is the dispatcher, never the record: stopped, hung, flushed, restarted, nothing is lost or runs twice."""
 
 from __future__ import annotations
 
@@ -86,6 +86,12 @@ async def test_A_lost_offers_are_relayed(pool: Pool, redis_url: str) -> None:
         async with pool.acquire() as connection:
             await one.engine.insert(connection, _jobs(range(1)))
         await eventually(lambda: one.script.names == ["told", 0], timeout=10)
+
+
+async def test_a_burst_of_submits_is_no_outage(pool: Pool, redis_url: str) -> None:
+    async with replica(pool, redis_url) as one:
+        await asyncio.gather(*(one.submit(n) for n in range(300)))
+        assert [event.mode for event in one.events if isinstance(event, BrokerChanged)] == ["queue"]
 
 
 async def test_stale_ids_in_redis_run_nothing(pool: Pool, redis_url: str) -> None:

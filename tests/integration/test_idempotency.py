@@ -148,7 +148,8 @@ async def test_answers_are_kept_24_hours_then_pruned(pool: Pool) -> None:
     other = request_hash("POST", "/api/v1/emails", b"another")
     assert not (await run_idempotent(pool, "u1", "old", other, work)).replayed
     assert (await run_idempotent(pool, "u1", "old", other, work)).replayed
-    assert await prune_answers(pool) == 0
+    await prune_answers(pool)
+    assert await pool.fetchval("SELECT count(*) FROM idempotency_keys") == 2
     await pool.execute("UPDATE idempotency_keys SET created_at = now() - interval '2 days' WHERE key = 'old'")
-    assert await prune_answers(pool) == 1
+    await prune_answers(pool)
     assert [row["key"] for row in await pool.fetch("SELECT key FROM idempotency_keys")] == ["young"]

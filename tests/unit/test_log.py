@@ -54,11 +54,12 @@ def test_libraries_write_the_same_lines() -> None:
     out = io.StringIO()
     configure_logging("info", "json", stream=out)
     logging.getLogger("saq").warning("lost %s", "you@example.com")
-    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("asyncpg").error("lost")
     logging.getLogger("httpx").info("GET https://provider.example")
     assert [(line["logger"], line["event"], line["level"]) for line in logged(out)] == [
         ("saq", "lost y***@example.com", "warning"),
-        ("uvicorn.error", "started", "info"),
+        ("asyncpg", "lost", "error"),
     ]
 
 

@@ -168,6 +168,25 @@ def test_redis_forms(given: dict[str, str], used: str | None, nowhere: Path) -> 
     assert load(GOOD | given, nowhere).settings.queue_redis_url == used
 
 
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("localhost:6379", "redis:// or rediss:// or unix://"),
+        ("redis://:hunter2@a:1,b:2", "several hosts"),
+        ("redis+sentinel://:hunter2@h", "redis:// or rediss:// or unix://"),
+        ("redis://:hunter2@h:port", "port"),
+        ("redis://:hunter2@h:99999", "port"),
+    ],
+)
+def test_refused_redis_forms_name_the_setting_and_no_password(url: str, complaint: str, nowhere: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(GOOD | {"REDIS_URL": url}, nowhere)
+    said = str(refused.value)
+    assert "REDIS_URL" in said
+    assert complaint in said.lower()
+    assert "hunter2" not in said
+
+
 def test_redis_demanded_but_not_set(nowhere: Path) -> None:
     assert set(problems_of(GOOD | {"USE_JOB_QUEUE": "true", "REDIS_REQUIRED": "1"}, nowhere)) == {
         "USE_JOB_QUEUE",

@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 
 from gateway import audit
 from gateway.access import Principal, Scope
-from gateway.feature import Platform
+from gateway.feature import Platform, ThePlatform
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.problem import Problem
 from gateway.services.email.fields import Problems
@@ -46,7 +46,7 @@ class AdminEmailQueueController(Controller):
 
     @post("/retry/{job_id:str}", opt=OPERATE, status_code=200, summary="Send a failed e-mail's job again")
     async def retry_job(
-        self, request: Admin, platform: NamedDependency[Platform], queue: Queue, job_id: FromPath[str]
+        self, request: Admin, platform: ThePlatform, queue: Queue, job_id: FromPath[str]
     ) -> dict[str, Any]:
         try:
             await queue.retry_job(UUID(job_id))
@@ -57,7 +57,7 @@ class AdminEmailQueueController(Controller):
 
     @post("/retry-failed", opt=OPERATE, status_code=202, summary="Send all failed e-mails' jobs again")
     async def retry_failed(
-        self, request: Admin, platform: NamedDependency[Platform], queue: Queue, dry_run: DryRun = False
+        self, request: Admin, platform: ThePlatform, queue: Queue, dry_run: DryRun = False
     ) -> Response[dict[str, Any]]:
         """With ``dryRun`` nothing changes: 200 and how many there are."""
         if dry_run:
