@@ -6,6 +6,7 @@ what becomes true a moment later; ``not run: REASON``.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.banner import DevFacts, curl
+from gateway.cli.banner import QUEUES, DevFacts, curl, for_people
+from gateway.services.email.sandbox import INBOX_PATH
 from tests.support.dev_process import DevProcess, clean_environment
 from tests.support.eventually import eventually
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
 BLOCK = re.compile(r"(?:<!-- (?P<how>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)```\n", re.DOTALL)
 RUN = re.compile(r"run(?P<until> until)?, prints: (?P<pattern>.+)")
 ADDRESS = "http://localhost:3003"
@@ -88,14 +91,26 @@ def run_block(block: Block, address: str, directory: Path) -> subprocess.Complet
     )
 
 
+FACTS = DevFacts(
+    url=ADDRESS,
+    inbox_url=f"{ADDRESS}{INBOX_PATH}",
+    token="dev",
+    queues=QUEUES,
+    redis_url=None,
+    data_dir=Path(".gateway"),
+    pid=1,
+)
+
+
 def test_the_first_call_is_the_one_that_dev_prints() -> None:
-    facts = DevFacts(
-        url=ADDRESS,
-        inbox_url=f"{ADDRESS}/dev/inbox",
-        token="dev",
-        queues=(),
-        redis_url=None,
-        data_dir=Path(".gateway"),
-        pid=1,
-    )
-    assert "```sh\n" + curl(facts, " \\\n  ") + "\n```" in README
+    assert "```sh\n" + curl(FACTS, " \\\n  ") + "\n```" in README
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_shows_what_dev_prints_now_and_loads_nothing(theme: str) -> None:
+    """Draw it again: python -m docs.picture"""
+    picture = (ROOT / "docs" / "pictures" / f"first-run-{theme}.svg").read_text("utf-8")
+    shown = {html.unescape(line).replace("\xa0", " ").strip() for line in re.findall(">([^<>]+)</text>", picture)}
+    assert [line for line in for_people(FACTS).splitlines() if line.strip() not in shown | {""}] == []
+    assert not re.search(r"url\([\"']?http|@import|<image|<script", picture)
+    assert f"docs/pictures/first-run-{theme}.svg" in README
