@@ -21,7 +21,7 @@ from gateway.idempotency import prune_answers
 from gateway.infra.lifecycle import Component
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
-from gateway.infra.postgres import is_unavailable, open_pool
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable, open_pool
 from gateway.infra.redis import Redis, blocking_client, command_client
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
@@ -179,7 +179,7 @@ class Runtime:
             try:
                 async with self.pool.acquire() as connection:
                     reason = (await migration_status(connection)).problem()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
                     raise StartError(f"PostgreSQL refused DATABASE_URL: {error}") from error
                 if not is_unavailable(error):

@@ -18,6 +18,10 @@ _SERVER_SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "30s",
 }
 
+# What a call to PostgreSQL may raise. The third is no subclass of the others: asyncpg raises it for a statement on a
+# connection whose end (the server said why) it has not seen yet; nothing was sent.
+LEDGER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
 _UNAVAILABLE: Final = (
     OSError,  # refused, reset, and TimeoutError: no answer within the bounds above
     asyncpg.PostgresConnectionError,
@@ -97,5 +101,7 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether the server is away or refuses connections: the same statement may succeed later, on a new connection."""
     if isinstance(error, _UNAVAILABLE):
         return True
+    if isinstance(error, asyncpg.InternalClientError):
+        return "another operation" in str(error)
     # asyncpg has one class for misuse and for a closed connection or pool; only the words tell them apart.
     return isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "closing" in str(error))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-import asyncpg
 import structlog
 
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.executor import Executor
 from gateway.jobs.policy import StallPolicy
 from gateway.jobs.store import Store
@@ -46,7 +45,7 @@ class LeaseKeeper:
             await asyncio.sleep(self._policy.renew_ms / 1000)
             try:
                 await self.renew()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 if is_unavailable(error):
                     log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
                 else:  # the next renewal may succeed; without this loop every running job would stall

@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.broker import BrokerDown
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, JobStalled
@@ -72,14 +71,14 @@ class Maintenance:
             self._leading.clear()
             try:
                 await self._records.release_lease("maintenance", self._holder)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 log.info("leader_not_released", error=str(error))  # its lease ends by itself
 
     async def _lead(self) -> None:
         while True:
             try:
                 held = await self._records.hold_lease("maintenance", self._holder, LEADER_TTL_S)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 if not is_unavailable(error):
                     log.error("leader_election_failed", exc_info=error)
                 held = False
@@ -98,10 +97,7 @@ class Maintenance:
             except BrokerDown as error:
                 log.debug("chore_waits_for_redis", chore=chore.name, error=str(error))
             except Exception as error:  # a chore that fails once must run again: log it and go on
-                if not (
-                    isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError))
-                    and is_unavailable(error)
-                ):
+                if not (isinstance(error, LEDGER_ERRORS) and is_unavailable(error)):
                     log.error("chore_failed", chore=chore.name, exc_info=error)
             await asyncio.sleep(wait_s)
 

@@ -8,11 +8,10 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import asyncpg
 import structlog
 
 from gateway import __version__
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.records import Records, Replica
 from gateway.jobs.worker import QueueWorker
@@ -51,7 +50,7 @@ class Presence:
         self._loop = None
         try:
             await self._records.forget(self._id)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except LEDGER_ERRORS as error:
             log.info("replica_not_forgotten", error=str(error))  # it ages out
 
     async def drain(self) -> None:
@@ -68,7 +67,7 @@ class Presence:
     async def _say(self) -> None:
         try:
             await self._records.beat(self._replica())
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except LEDGER_ERRORS as error:
             if is_unavailable(error):
                 log.debug("beat_waits_for_ledger", error=str(error))
             else:

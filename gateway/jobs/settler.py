@@ -11,7 +11,7 @@ import asyncio
 import asyncpg
 import structlog
 
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.job import Inserted
 from gateway.jobs.store import Settlement, Store
 
@@ -45,7 +45,7 @@ class Settler:
                 held = await self._store.settle([settlement for settlement, _ in batch])
             except asyncpg.DataError as error:
                 await self._one_by_one(batch, error)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 if not is_unavailable(error):
                     self._refuse(batch, error)
                     continue

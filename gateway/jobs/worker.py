@@ -13,12 +13,11 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any
 
-import asyncpg
 import saq
 import structlog
 from saq.queue.base import Queue
 
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, RateLimited
 from gateway.jobs.executor import Executor
@@ -102,7 +101,7 @@ class LedgerQueue(Queue):
                 continue
             try:
                 await self._fetch()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 away = is_unavailable(error)
                 if down_since is None or not away:
                     # An outage is two lines; anything else is a fault and shows its traceback each time.
