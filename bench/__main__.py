@@ -4,6 +4,7 @@ error."""
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import structlog
 import uvloop
 
-from bench import engine
+from bench import engine, gateway
 from bench.servers import Stores, stores
 
+_LONGEST_S = 180  # a measure that takes longer hangs
 Run = Callable[[Stores], Awaitable[dict[str, Any]]]
 
 
@@ -30,6 +32,10 @@ def measures(short: bool) -> dict[str, Run]:
             found[f"drain_{mode}_{concurrency}"] = partial(engine.drain, mode=mode, concurrency=concurrency, jobs=few)
         found[f"latency_{mode}"] = partial(engine.latency, mode=mode, jobs=few // 30)
         found[f"backlog_{mode}"] = partial(engine.backlog, mode=mode, large=few * 10)
+    found["boot"] = gateway.boot
+    found["accept"] = partial(gateway.accept, mails=few // 2)
+    found["end_to_end"] = partial(gateway.end_to_end, mails=few // 4)
+    found["scrape"] = partial(gateway.scrape, jobs=few * 10)
     return found
 
 
@@ -42,7 +48,8 @@ async def _run(names: list[str], short: bool) -> None:
     with stores() as on:
         for position, name in enumerate(chosen, 1):
             print(f"[{position}/{len(chosen)}] {name}", file=sys.stderr, flush=True)
-            measured = await known[name](on)
+            async with asyncio.timeout(_LONGEST_S):
+                measured = await known[name](on)
             print(json.dumps({"measure": name, **measured, "load": round(os.getloadavg()[0], 1)}), flush=True)
 
 

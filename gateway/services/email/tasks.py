@@ -23,6 +23,7 @@ from gateway.services.email.store import Answer, MailStore, Outgoing, RecipientA
 log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 0.25
+_AGAIN_S = 1.0
 
 CountEmail = Callable[[str, str], None]
 """Called once per attempt with the transport's name and the outcome (sent, retry, rejected, paused, unknown)."""
@@ -54,7 +55,7 @@ class EmailSender:
         facts = {"jobId": str(context.job.id), "queueId": data.queue_id}
         log.info("Processing email job", **facts, attempt=context.job.attempt, priority=context.job.priority)
         try:
-            message_id = await self._attempt(UUID(data.queue_id), context)
+            message_id = await self._or_snooze(UUID(data.queue_id), context)
         except Exception as error:
             log.warning(
                 "Email job failed", **facts, attempt=context.job.attempt, error=str(error) or type(error).__name__
@@ -67,6 +68,15 @@ class EmailSender:
             raise
         log.info("Email job completed", **facts, messageId=message_id)
         return EmailJobResult(success=True, message_id=message_id).as_json()
+
+    async def _or_snooze(self, mail_id: UUID, context: TaskContext) -> str:
+        """The ledger's absence is not the mail's failure: it costs no attempt (invariant F)."""
+        try:
+            return await self._attempt(mail_id, context)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if not is_unavailable(error):
+                raise
+            raise Snooze(f"the ledger does not answer: {error}", after_s=_AGAIN_S) from error
 
     async def _attempt(self, mail_id: UUID, context: TaskContext) -> str:
         job = context.job
@@ -82,7 +92,7 @@ class EmailSender:
         except ValueError as error:
             return await self._unsendable(mail, job.fence, str(error))
         if not context.still_held():
-            raise Retry("its lease ran out before anything was sent")
+            raise Snooze("its lease ran out before anything was sent", after_s=_AGAIN_S)
         try:
             delivery = await self._transport.send(envelope_from, mail.pending, data)
         except SmtpFailure as failure:
