@@ -148,18 +148,24 @@ class Cluster:
     environment: dict[str, str]
     smtp: ScriptedSmtp
     processes: list[GatewayProcess] = field(default_factory=list)
+    retired: list[GatewayProcess] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
     refused: int = 0  # answers that accepted nothing, and calls that nobody answered, before a retry
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def start(self, *, port: int = 0, wait: bool = True, **settings: str) -> GatewayProcess:
         """``settings`` by environment name. ``wait`` False does not wait for readiness, and needs a ``port``."""
-        number = len(self.processes) + 1
+        number = len(self.processes) + len(self.retired) + 1
         process = GatewayProcess(self.directory, number, {**self.environment, **settings}, port)
         self.processes.append(process)
         if wait:
             await process.wait_ready()
         return process
+
+    def retire(self, process: GatewayProcess) -> None:
+        """Send it no further calls; it is about to go."""
+        self.processes.remove(process)
+        self.retired.append(process)
 
     async def submit(self, process: GatewayProcess | None = None, **fields: Any) -> Accepted:
         """Have one mail accepted by ``process`` (else by each in turn). As a careful client does, an answer of 503 or
@@ -286,7 +292,7 @@ async def gateways(
         yield cluster
         failed = False
     finally:
-        for process in cluster.processes:
+        for process in [*cluster.processes, *cluster.retired]:
             await process.close()
             if failed:
                 print(f"--- {process.log_path.name} ---\n{process.log[-_LOG_TAIL:]}")  # noqa: T201
