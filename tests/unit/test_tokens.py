@@ -27,7 +27,7 @@ def settings(**others: Any) -> Settings:
     return Settings.model_validate({"database_url": "postgresql://db/x", "jwt_secret": SECRET} | others)
 
 
-def soon(minutes: float = 5) -> datetime:
+def soon(minutes: float = 600) -> datetime:
     return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
