@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.support.eventually import eventually
-from tests.support.gateway import QUEUE, Accepted, Cluster, GatewayProcess, bearer, gateways
+from tests.support.gateway import QUEUE, Accepted, Cluster, gateways
+from tests.support.gateway_process import GatewayProcess, bearer
 from tests.support.smtp_server import ScriptedSmtp
 
 QUEUE_JSON = {"success": None, "data": {"stats": None, "failedJobs": None}}

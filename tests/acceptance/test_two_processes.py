@@ -14,7 +14,9 @@ from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.dev_servers.child import free_port
 from gateway.infra.migrate import migrate
 from tests.support.eventually import eventually
-from tests.support.gateway import QUEUE, Cluster, GatewayProcess, HoldingSmtp, gateways, running
+from tests.support.gateway import QUEUE, Cluster, HoldingSmtp, gateways, running
+from tests.support.gateway_process import GatewayProcess
+from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
 from tests.support.smtp_server import ScriptedSmtp
 
 BULL_BOARD = ["active", "waiting", "completed", "failed", "delayed"]
@@ -61,6 +63,7 @@ async def test_two_processes_share_one_queue(cluster: Cluster, smtp: ScriptedSmt
         assert email == {"name": QUEUE, "counts": dict.fromkeys(BULL_BOARD, 0) | {"completed": 40}}
 
 
+@WITH_REDIS
 async def test_the_waiting_metric_is_each_processs_share(cluster: Cluster) -> None:
     first, second = await cluster.start(), await cluster.start()
     assert (await first.admin.post(f"/api/v1/admin/queues/{QUEUE}/pause")).status_code == 200
@@ -81,6 +84,7 @@ async def test_the_waiting_metric_is_each_processs_share(cluster: Cluster) -> No
     await cluster.all_delivered()
 
 
+@WITH_REDIS
 async def test_D_the_rate_limit_holds_over_both(cluster: Cluster) -> None:
     limit = {"EMAIL_RATE_MAX": "3", "EMAIL_RATE_DURATION_MS": "500"}
     first, _ = await cluster.start(**limit), await cluster.start(**limit)
@@ -137,6 +141,7 @@ async def answers(gateway: GatewayProcess, path: str, status: int) -> bool:
     return await gateway.status(path) == status
 
 
+@WITHOUT_REDIS
 async def test_health_without_migrations_says_so_until_they_are_there(
     tmp_path: Path, empty_database_url: str, smtp: ScriptedSmtp, mode_redis_url: str | None
 ) -> None:

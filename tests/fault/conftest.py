@@ -1,4 +1,4 @@
-"""Clusters of real processes for the tests beside this file: ``@BOTH_MODES`` or one mode (``tests.fault.modes``)."""
+"""Clusters of real processes for the tests beside this file, in the modes that they name (``tests.support.modes``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import Cluster, HoldingSmtp, gateways, running
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked ``fault(long=True)`` run when fault tests are asked for, not with all the others."""
+    if "fault" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
+            item.add_marker(pytest.mark.skip(reason="long: make fault"))
 
 
 @pytest.fixture

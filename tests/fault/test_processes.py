@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.fault.modes import BOTH_MODES, WITH_REDIS, WITHOUT_REDIS
 from tests.support.eventually import eventually
-from tests.support.gateway import QUEUE, Accepted, Cluster, GatewayProcess, HoldingSmtp, leader
+from tests.support.gateway import QUEUE, Accepted, Cluster, HoldingSmtp, leader
+from tests.support.gateway_process import GatewayProcess
+from tests.support.modes import BOTH_MODES, LONG, WITH_REDIS, WITHOUT_REDIS
 from tests.support.smtp_server import HANG, Answer
 
 pytestmark = pytest.mark.fault
@@ -40,7 +41,7 @@ async def five_in_the_hands_of_one(cluster: Cluster, smtp: HoldingSmtp) -> tuple
     holder = await cluster.start()
     smtp.script.rule = hang_once_at_rcpt
     held = await cluster.submit_many(5, holder)
-    await eventually(lambda: cluster.active(5))
+    await eventually(lambda: all(smtp.script.seen["rcpt", mail.recipient] for mail in held))
     smtp.script.rule = None
     return holder, held
 
@@ -68,6 +69,7 @@ async def test_A_F_mails_of_a_killed_process_are_sent_by_the_other(cluster: Clus
     assert chores.log.count('"Job stalled"') == 5
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_A_F_the_leader_may_be_killed_too(cluster: Cluster, smtp: HoldingSmtp) -> None:
     killed, held = await five_in_the_hands_of_one(cluster, smtp)
@@ -98,6 +100,7 @@ async def test_C_a_mail_accepted_when_its_process_died_is_sent_again_with_the_sa
     assert ((await cluster.job(mail))["attempts"], len(smtp.messages)) == (1, 2)
 
 
+@LONG
 @BOTH_MODES
 async def test_B_a_process_that_froze_changes_nothing_when_it_wakes(cluster: Cluster, smtp: HoldingSmtp) -> None:
     await start_leader(cluster)
@@ -157,6 +160,7 @@ async def test_G_what_outlasts_the_grace_period_is_handed_back_uncounted(cluster
         assert (job["attempts"], job["stalls"], kinds(job)) == (1, 0, ["interrupted"])
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_G_a_second_signal_hands_back_at_once(cluster: Cluster, smtp: HoldingSmtp) -> None:
     leaving, _ = await five_in_the_hands_of_one(cluster, smtp)
@@ -169,16 +173,17 @@ async def test_G_a_second_signal_hands_back_at_once(cluster: Cluster, smtp: Hold
     assert cluster.duplicates() == []
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_F_the_second_stall_fails_a_job(cluster: Cluster, smtp: HoldingSmtp) -> None:
     smtp.script.rule = lambda phase, _subject, _seen: HANG if phase == "rcpt" else None
     await start_leader(cluster)
     first = await cluster.start()
     mail = await cluster.submit(first)
-    await eventually(lambda: cluster.active(1))
+    await eventually(lambda: is_active(cluster, mail, stalls=0))
     second = await cluster.start()
     first.kill()
-    await eventually(lambda: is_retried(cluster, mail))
+    await eventually(lambda: is_active(cluster, mail, stalls=1))
     second.kill()
     shown = await eventually(lambda: cluster.has_status(mail, "unknown"))
     job = await cluster.job(mail)
@@ -186,6 +191,6 @@ async def test_F_the_second_stall_fails_a_job(cluster: Cluster, smtp: HoldingSmt
     assert "stalled 2 times" in shown["error"]
 
 
-async def is_retried(cluster: Cluster, mail: Accepted) -> bool:
+async def is_active(cluster: Cluster, mail: Accepted, stalls: int) -> bool:
     job = await cluster.job(mail)
-    return (job["state"], job["stalls"]) == ("active", 1)
+    return (job["state"], job["stalls"]) == ("active", stalls)

@@ -10,9 +10,9 @@ import pytest
 import redis.asyncio as aioredis
 
 from gateway.dev_servers import EmbeddedValkey
-from tests.fault.modes import WITH_REDIS
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Cluster, HoldingSmtp, gateways
+from tests.support.modes import WITH_REDIS
 
 pytestmark = pytest.mark.fault
 

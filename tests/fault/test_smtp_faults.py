@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.fault.modes import BOTH_MODES, WITHOUT_REDIS
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Accepted, Cluster, gateways, running
+from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
 from tests.support.smtp_server import ACCEPT_AND_CUT, CUT, CUT_IN_BODY, HANG, Answer, ScriptedSmtp
 
 pytestmark = pytest.mark.fault
@@ -35,7 +35,7 @@ async def queue_of(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
-@BOTH_MODES
+@WITHOUT_REDIS
 async def test_451_is_tried_again_with_growing_delay(cluster: Cluster, smtp: ScriptedSmtp) -> None:
     await cluster.start()
     smtp.script.mail = [(451, "4.3.0 try later"), (451, "4.3.0 try later")]
@@ -57,7 +57,7 @@ async def test_451_for_ever_fails_after_three_attempts(cluster: Cluster, smtp: S
     assert (smtp.messages, (await cluster.stats())["failed"]) == ([], 1)
 
 
-@BOTH_MODES
+@WITHOUT_REDIS
 async def test_550_fails_at_once(cluster: Cluster, smtp: ScriptedSmtp) -> None:
     await cluster.start()
     smtp.script.end_of_data = [(550, "5.7.1 not wanted")]
@@ -97,7 +97,7 @@ async def test_one_of_three_recipients_is_put_off_and_sent_to_alone(cluster: Clu
     ]
 
 
-@BOTH_MODES
+@WITH_REDIS
 async def test_421_pauses_the_queue_and_burns_no_attempt(cluster: Cluster, smtp: ScriptedSmtp) -> None:
     gateway = await cluster.start()
     smtp.script.greeting = [(421, "4.7.0 too many connections")]
@@ -151,7 +151,7 @@ def hang_at_the_first_rcpt(phase: str, _subject: str, seen: int) -> Answer | Non
     return HANG if phase == "rcpt" and seen == 0 else None
 
 
-@BOTH_MODES
+@WITHOUT_REDIS
 @pytest.mark.parametrize(("end_of_data", "copies"), [(CUT, 1), (ACCEPT_AND_CUT, 2)], ids=["lost", "accepted"])
 async def test_C_a_cut_after_data_is_unknown_and_sent_again_with_the_same_id(
     cluster: Cluster, smtp: ScriptedSmtp, end_of_data: Answer, copies: int
@@ -170,7 +170,7 @@ async def test_C_a_cut_after_data_is_unknown_and_sent_again_with_the_same_id(
     assert all(b"Message-ID: " + shown["messageId"].encode() in message.data for message in smtp.messages)
 
 
-@BOTH_MODES
+@WITHOUT_REDIS
 async def test_C_silence_after_data_is_unknown_too(cluster: Cluster, smtp: ScriptedSmtp) -> None:
     await cluster.start(EMAIL_TIMEOUT_MS="500")
     smtp.script.end_of_data = [HANG]

@@ -11,34 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.infra.migrate import migrate
-from gateway.settings import Settings
-from gateway.web.tokens import mint_token
 from tests.support.eventually import eventually
+from tests.support.gateway_process import SECRET, GatewayProcess
 from tests.support.smtp_server import Received, ScriptedSmtp
 
-SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
 LEASE_MS = 3000  # the shortest that is allowed, so that a killed process's jobs are rescued in seconds
 QUEUE = "email-queue"
 Server = TypeVar("Server", bound=ScriptedSmtp)
-_LISTENING = re.compile(r"^listening on http://[^ ]+:(\d+)$", re.MULTILINE)
 _LOG_TAIL = 6000  # characters shown of each process
 
 
@@ -50,94 +41,6 @@ class Accepted:
     recipient: str
     mode: str
     job_id: str | None
-
-
-class GatewayProcess:
-    """One ``gateway serve``. ``admin`` and ``user`` are clients with a token; they reach this process alone."""
-
-    def __init__(self, directory: Path, number: int, environment: Mapping[str, str], port: int) -> None:
-        self.log_path = directory / f"gateway-{number}.log"
-        self._log = self.log_path.open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=environment,
-        )
-        self.admin = _client("admin")
-        self.user = _client("user")
-        self.url = ""
-        if port:
-            self._listens_on(port)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text("utf-8", errors="replace")
-
-    def _listens_on(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        self.admin.base_url = self.user.base_url = httpx.URL(self.url)
-
-    async def wait_ready(self, timeout: float = 20.0) -> None:
-        def listening() -> re.Match[str] | None:
-            assert self._process.poll() is None, f"the gateway ended with {self._process.returncode}:\n{self.log}"
-            return _LISTENING.search(self.log)
-
-        found = await eventually(listening, timeout, "the gateway is not ready")
-        assert found is not None
-        self._listens_on(int(found[1]))
-
-    async def status(self, path: str) -> int | None:
-        """The status of a public route; None: nobody answers."""
-        try:
-            return (await self.admin.get(path, timeout=3)).status_code
-        except httpx.TransportError:
-            return None
-
-    def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is handed back."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def terminate(self) -> None:
-        """SIGTERM, without waiting."""
-        self._process.send_signal(signal.SIGTERM)
-
-    def freeze(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
-    async def exit_code(self, timeout: float = 20.0) -> int:
-        await eventually(lambda: self._process.poll() is not None, timeout, "the gateway does not end")
-        return self._process.returncode
-
-    async def close(self) -> None:
-        """Kill it if it still runs, and close what is open. Safe to call twice."""
-        if self._process.poll() is None:
-            self.kill()
-        self._log.close()
-        await self.admin.aclose()
-        await self.user.aclose()
-
-    async def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Values by name and labels; see ``metric``."""
-        text = (await self.admin.get("/metrics")).text
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    async def metric(self, name: str, **labels: str) -> float | None:
-        return (await self.metrics()).get((name, frozenset(labels.items())))
 
 
 @dataclass
@@ -232,9 +135,6 @@ class Cluster:
                 found: dict[str, int] = answer.json()["data"]["stats"]
                 return found
         raise AssertionError("no process answers with the queue's numbers")
-
-    async def active(self, number: int) -> bool:
-        return (await self.stats())["active"] == number
 
     async def show(self, mail: Accepted, process: GatewayProcess | None = None) -> dict[str, Any]:
         """The mail with its events and attempts."""
@@ -333,16 +233,3 @@ async def leader(database_url: str) -> str | None:
         return found
     finally:
         await connection.close()
-
-
-def token(role: str) -> str:
-    settings = Settings.model_validate({"database_url": "postgresql://unused/unused", "jwt_secret": SECRET})
-    return mint_token(settings, f"{role}-of-the-tests", role, datetime.now(UTC) + timedelta(hours=1))
-
-
-def bearer(value: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {value}"}
-
-
-def _client(role: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(headers=bearer(token(role)), timeout=15, trust_env=False)

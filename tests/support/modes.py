@@ -1,4 +1,4 @@
-"""In which modes a fault test runs. One is enough where the two do not differ: a test costs seconds."""
+"""In which modes a test of whole processes runs. One is enough where the two do not differ: each costs seconds."""
 
 from __future__ import annotations
 
@@ -7,3 +7,6 @@ import pytest
 WITH_REDIS = pytest.mark.parametrize("mode", ["queue"])
 WITHOUT_REDIS = pytest.mark.parametrize("mode", ["direct"])
 BOTH_MODES = pytest.mark.parametrize("mode", ["queue", "direct"])
+
+LONG = pytest.mark.fault(long=True)
+"""For `make fault` (`-m fault`) only: see tests/fault/conftest.py."""
