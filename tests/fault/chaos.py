@@ -199,7 +199,7 @@ def run_in_a_directory(seed: int) -> dict[str, Any]:
         directory.chmod(0o755)  # PostgreSQL does not run as root: its user must reach its data
         try:
             result = asyncio.run(run(seed, directory))
-        except (AssertionError, ExceptionGroup) as error:
+        except (AssertionError, RuntimeError, ExceptionGroup) as error:
             traceback.print_exception(error)
             result = {"seed": seed, "error": str(error), "ok": False}
         if not result["ok"]:

@@ -55,7 +55,8 @@ class GatewayProcess:
 
     async def wait_ready(self, timeout: float = 20.0) -> None:
         def listening() -> re.Match[str] | None:
-            assert self._process.poll() is None, f"the gateway ended with {self._process.returncode}:\n{self.log}"
+            if self._process.poll() is not None:  # no AssertionError, which would mean "not yet"
+                raise RuntimeError(f"the gateway ended with {self._process.returncode}:\n{self.log}")
             return _LISTENING.search(self.log)
 
         found = await eventually(listening, timeout, "the gateway is not ready")
