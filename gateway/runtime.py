@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 1.0
 _HOUR_S = 3600.0
+_VITAL_SIZE = 3
+_VITAL_TIMEOUT_S = 5.0
+_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,14 @@ class DevOptions:
     routes: tuple[object, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """PostgreSQL for the work, and a few connections for what must not wait behind it: leases, leadership, health."""
+
+    work: asyncpg.Pool[asyncpg.Record]
+    vital: asyncpg.Pool[asyncpg.Record]
+
+
 class StartError(Exception):
     """This replica can never start as it is set up. The message says what was seen and what to do."""
 
@@ -65,10 +76,11 @@ class Runtime:
     """One replica, and what it knows of its own health (``web.health.HealthSource``). Building it connects to nothing;
     ``start`` boots it in the background."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool[asyncpg.Record], dev: DevOptions | None = None) -> None:
+    def __init__(self, settings: Settings, pools: Pools, dev: DevOptions | None = None) -> None:
         self.settings = settings
         self.dev = dev or DevOptions()
-        self.pool = pool
+        self.pool, self._vital = pools.work, pools.vital
+        pool = pools.work
         self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = Metrics()
         self.events = Events()
@@ -80,7 +92,7 @@ class Runtime:
             interval_ms=settings.stalled_interval_ms,
             max_stalls=settings.max_stalled_count,
         )
-        self._store = Store(pool, self.replica_id, self._stalls.lease_ms)
+        self._store = Store(pool, self.replica_id, self._stalls.lease_ms, self._vital)
         self.records = Records(pool)
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher)
@@ -96,13 +108,17 @@ class Runtime:
         self._boot: asyncio.Task[None] | None = None
         self._boot_problem: str | None = "starting: PostgreSQL has not answered yet"
         self._draining = False
-        self._ledger_check = LedgerCheck(pool)
+        self._ledger_check = LedgerCheck(self._vital)
 
     @classmethod
     async def open(cls, settings: Settings, dev: DevOptions | None = None) -> Runtime:
         """Raises ``UnknownQueue`` when GATEWAY_QUEUES names one that is not declared."""
-        pool = await open_pool(settings.database_url, min_size=0, max_size=settings.database_pool_size)
-        return cls(settings, pool, dev)
+        url = settings.database_url
+        work = await open_pool(url, min_size=0, max_size=settings.database_pool_size)
+        vital = await open_pool(
+            url, min_size=0, max_size=_VITAL_SIZE, application_name="gateway vital", command_timeout_s=_VITAL_TIMEOUT_S
+        )
+        return cls(settings, Pools(work, vital), dev)
 
     def _features(self) -> tuple[Feature, ...]:
         features = (email.feature(self.platform, count=self.metrics.email), orchestration.feature(self.platform))
@@ -164,20 +180,45 @@ class Runtime:
             await asyncio.shield(self._boot)
 
     async def _start(self) -> None:
-        await self._wait_for_ledger()
+        while True:
+            await self._wait_for_ledger()
+            try:
+                await self._start_components()
+                break
+            except LEDGER_ERRORS as error:
+                if not is_unavailable(error):
+                    raise
+                self._boot_problem = f"PostgreSQL went away during the start: {error}"
+                log.warning("ledger_not_ready", reason=self._boot_problem)
+                await self._stop_components()
+                await asyncio.sleep(_LEDGER_RETRY_S)
+        self._boot_problem = None
+        log.info("replica_ready", replica=self.replica_id, role=self.settings.gateway_role, mode=self.engine.mode)
+
+    async def _start_components(self) -> None:
         await self._store.ensure_queues(self._registry.queue_names)
         await self._connect_redis()
         for component in self._components():
-            await component.start()
             self._started.append(component)
-        self._boot_problem = None
-        log.info("replica_ready", replica=self.replica_id, role=self.settings.gateway_role, mode=self.engine.mode)
+            await component.start()
+
+    async def _stop_components(self) -> None:
+        """One that cannot stop must not keep the others from it."""
+        while self._started:
+            component = self._started.pop()
+            try:
+                await component.stop()
+            except Exception as error:
+                log.error("stop_failed", component=component.name, exc_info=error)
+        for client in self._redis:
+            await client.aclose()
+        self._redis.clear()
 
     async def _wait_for_ledger(self) -> None:
         said: str | None = None
         while True:
             try:
-                async with self.pool.acquire() as connection:
+                async with self._vital.acquire() as connection:
                     reason = (await migration_status(connection)).problem()
             except LEDGER_ERRORS as error:
                 if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError):
@@ -208,20 +249,17 @@ class Runtime:
             self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
         ]
-        if not self.workers:
-            return components
         keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
         chores = (
             *keeper.chores(self._stalls),
             *(chore for feature in self.features for chore in feature.chores),
             Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
         )
+        components.append(Maintenance(Records(self._vital), self.replica_id, chores))
+        if not self.workers:
+            return components
         components += [component for feature in self.features for component in feature.components]
-        components += [
-            LeaseKeeper(self._executor, self._store, self._stalls),
-            Maintenance(self.records, self.replica_id, chores),
-            *self.workers,
-        ]
+        components += [LeaseKeeper(self._executor, self._store, self.dispatcher, self._stalls), *self.workers]
         return components
 
     async def drain(self, grace_s: float) -> None:
@@ -230,8 +268,7 @@ class Runtime:
             return
         self._draining = True
         log.info("draining", replica=self.replica_id, busy=sum(worker.busy for worker in self.workers), grace_s=grace_s)
-        await self.presence.drain()
-        await asyncio.gather(*(worker.drain(grace_s) for worker in self.workers))
+        await asyncio.gather(self.presence.drain(), *(worker.drain(grace_s) for worker in self.workers))
 
     async def hurry(self) -> None:
         """End a drain at once: what still runs is handed back."""
@@ -243,13 +280,13 @@ class Runtime:
         if self._boot is not None:
             self._boot.cancel()
             await asyncio.gather(self._boot, return_exceptions=True)
-        while self._started:
-            component = self._started.pop()
-            await component.stop()
-        for client in self._redis:
-            await client.aclose()
-        self._redis.clear()
-        await self.pool.close()
+        await self._stop_components()
+        for pool in (self.pool, self._vital):
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
 
 
 class _Required:

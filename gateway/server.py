@@ -24,6 +24,8 @@ __all__ = ["DevOptions", "serve"]
 
 log = structlog.get_logger(__name__)
 
+_HURRY_S = 10.0
+
 Ready = Callable[[int], Awaitable[None]]
 
 
@@ -73,7 +75,7 @@ async def serve(
         watching.cancel()
         stopping.cancel()
         outcome = (await asyncio.gather(watching, stopping, return_exceptions=True))[0]
-    return 1 if isinstance(outcome, StartError) else 0
+    return 1 if isinstance(outcome, Exception) else 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -91,6 +93,10 @@ async def _announce(runtime: Runtime, server: Server, port: int, ready: Ready | 
         await runtime.booted()
     except StartError as error:
         log.error("cannot_start", reason=str(error))
+        server.should_exit = True
+        raise
+    except Exception as error:
+        log.error("boot_failed", exc_info=error)
         server.should_exit = True
         raise
     if ready is not None:
@@ -113,12 +119,17 @@ def _on_signals(runtime: Runtime, server: Server) -> asyncio.Task[None]:
         await first.wait()
         draining = asyncio.create_task(runtime.drain(runtime.settings.shutdown_grace_s))
         hurried = asyncio.create_task(second.wait())
-        await asyncio.wait([draining, hurried], return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
-            log.warning("drain_cut_short", reason="a second signal")
-            await runtime.hurry()
-            await draining
-        hurried.cancel()
-        server.should_exit = True
+        try:
+            await asyncio.wait([draining, hurried], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                log.warning("drain_cut_short", reason="a second signal")
+                async with asyncio.timeout(_HURRY_S):
+                    await runtime.hurry()
+        except TimeoutError:
+            log.warning("jobs_left_to_rescue", reason="they could not be handed back in time")
+        finally:
+            draining.cancel()
+            hurried.cancel()
+            server.should_exit = True
 
     return asyncio.create_task(stop(), name="signals")

@@ -47,7 +47,8 @@ BEGIN
   IF rate_max IS NOT NULL THEN
     opened_at := at_time - window_ms * interval '1 millisecond';
     SELECT coalesce(sum(s.n), 0), min(s.at) INTO used, oldest
-    FROM unnest(q.start_times, q.start_counts) AS s(at, n) WHERE s.at >= opened_at;
+    FROM unnest(q.start_times, q.start_counts) AS s(at, n)
+    WHERE s.at >= opened_at AND s.at <= at_time + interval '1 second';  -- later ones: the clock was set back
     permits := greatest(0, least(want, rate_max - used));
     IF used + permits >= rate_max THEN
       wait_s := extract(epoch FROM coalesce(oldest, at_time) - opened_at);
@@ -66,6 +67,7 @@ BEGIN
       SELECT coalesce(array_agg(s.at ORDER BY s.at), '{}') AS times, coalesce(array_agg(s.n ORDER BY s.at), '{}') AS counts
       FROM queues w, unnest(w.start_times, w.start_counts) AS s(at, n)
       WHERE w.name = queue_name AND s.at >= clock_timestamp() - window_ms * interval '1 millisecond'
+        AND s.at <= clock_timestamp() + interval '1 second'
     ) kept
     WHERE q.name = queue_name;
   END IF;

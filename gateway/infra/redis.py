@@ -14,7 +14,7 @@ __all__ = ["Redis", "blocking_client", "command_client"]
 
 CONNECT_TIMEOUT_S: Final = 0.5
 # Shorter than the second after which jobs go on without Redis (dispatch decides on the first failure).
-COMMAND_TIMEOUT_S: Final = 0.8
+COMMAND_TIMEOUT_S: Final = 0.6
 BLOCKING_MARGIN_S: Final = 5.0
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
+from gateway.infra.loops import Loop
 from gateway.jobs.broker import Broker, BrokerDown, Fetched
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.events import BrokerChanged, Events
@@ -22,7 +24,8 @@ from gateway.jobs.redis_broker import RedisBroker
 
 log = structlog.get_logger(__name__)
 
-PING_EVERY_S = 0.4  # with the command client's 0.5 s time-out: direct within a second, also when Redis hangs
+PING_EVERY_S = 0.25  # with the command client's time-out of 0.6 s: direct within a second, also when Redis hangs
+GOOD_PINGS = 3  # in a row before Redis is used again: one that answers now and then would only flap
 
 R = TypeVar("R")
 
@@ -39,10 +42,12 @@ class Dispatcher:
         self.redis: RedisBroker | None = None
         self._direct = direct
         self._events = events
+        self.fetching = 0  # fetches under way; read by the lease keeper
         self._up = False
         self._down_since: float | None = None
         self._changed = asyncio.Event()
-        self._monitor: asyncio.Task[None] | None = None
+        self._good_pings = 0
+        self._monitor: Loop | None = None
 
     @property
     def up(self) -> bool:
@@ -64,12 +69,12 @@ class Dispatcher:
         if self.redis is None:
             return
         await self._ping(self.redis)
-        self._monitor = asyncio.create_task(self._watch(self.redis), name="dispatcher")
+        self._monitor = Loop("redis monitor", partial(self._ping, self.redis))
+        await self._monitor.start()
 
     async def stop(self) -> None:
         if self._monitor is not None:
-            self._monitor.cancel()
-            await asyncio.gather(self._monitor, return_exceptions=True)
+            await self._monitor.stop()
             self._monitor = None
 
     async def offer(self, jobs: Sequence[Inserted]) -> str:
@@ -79,7 +84,11 @@ class Dispatcher:
         return self.mode
 
     async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
-        return await self._or_direct(lambda broker: broker.fetch(policy, limit))
+        self.fetching += 1
+        try:
+            return await self._or_direct(lambda broker: broker.fetch(policy, limit))
+        finally:
+            self.fetching -= 1
 
     async def wake(self, queue: str) -> None:
         await self._or_direct(lambda broker: broker.wake(queue))
@@ -105,20 +114,19 @@ class Dispatcher:
             self._trip(str(error))
             return await call(self._direct)
 
-    async def _watch(self, redis: RedisBroker) -> None:
-        while True:
-            await asyncio.sleep(PING_EVERY_S)
-            await self._ping(redis)
-
-    async def _ping(self, redis: RedisBroker) -> None:
+    async def _ping(self, redis: RedisBroker) -> float:
         try:
             await redis.ping()
         except BrokerDown as error:
             self._trip(str(error))
         else:
-            self._close()
+            self._good_pings += 1
+            if self._down_since is None or self._good_pings >= GOOD_PINGS:
+                self._close()
+        return PING_EVERY_S
 
     def _trip(self, reason: str) -> None:
+        self._good_pings = 0
         if not self._up and self._down_since is not None:
             return
         self._up = False

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import structlog
 
+from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs import outcomes
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import Fail, Snooze, TaskSignal, UnknownTask
@@ -22,7 +22,7 @@ from gateway.jobs.job import ClaimedJob, Inserted, JobState
 from gateway.jobs.outcomes import Cause, Ended, Moment
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Registry
-from gateway.jobs.settler import Settler
+from gateway.jobs.settler import Refused, Settler
 from gateway.jobs.store import Store
 
 log = structlog.get_logger(__name__)
@@ -44,11 +44,19 @@ class Attempt:
     lease_ends: float
     task: asyncio.Task[object] | None = None
     cause: str | None = None
+    limit: asyncio.Timeout | None = None
     started: float = field(default_factory=time.monotonic)
 
     @property
     def deadline_s(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
+
+    def irrevocable(self) -> None:
+        """What the attempt is for has happened; what is left is to record it, which neither the time limit nor a stop
+        may cut."""
+        self.task = None
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(None)
 
     def still_held(self) -> bool:
         return self.cause != "lost" and time.monotonic() < self.lease_ends
@@ -62,6 +70,7 @@ class Attempt:
 class Executor:
     def __init__(self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events) -> None:
         self.running: dict[tuple[UUID, int], Attempt] = {}
+        self.stopping = False  # written by the workers' drain: from then on a cancellation is the stop's
         self._registry = registry
         self._store = store
         self._dispatcher = dispatcher
@@ -69,24 +78,30 @@ class Executor:
         self._settler = Settler(store)
         self._random = random.Random()  # noqa: S311  spreads retries, protects nothing
 
-    async def run(self, job: ClaimedJob) -> None:
-        """Run one claimed attempt to its end. Raises nothing: every end is a settlement, or a lease that was lost."""
+    async def run(self, job: ClaimedJob, asked: float) -> None:
+        """Run one claimed attempt to its end: a settlement, or a lease that was lost.
+
+        ``asked``: when the claim was asked for, on the monotonic clock. The lease counts from then, so that a process
+        that froze between claim and start knows that it may be too late.
+        """
         policy = self._registry.queue(job.queue)
-        now = time.monotonic()
         attempt = Attempt(
             job=job,
             worker=self._store.worker,
-            deadline=now + policy.timeout_s,
-            lease_ends=now + self._store.lease_ms / 1000,
+            deadline=time.monotonic() + policy.timeout_s,
+            lease_ends=asked + self._store.lease_ms / 1000,
             task=asyncio.current_task(),
         )
         self.running[job.id, job.fence] = attempt
         try:
             with structlog.contextvars.bound_contextvars(job_id=str(job.id), queue=job.queue):
                 ended = await self._perform(attempt, policy)
+                if ended.pause_s is not None:  # first, or another slot would take the job in between
+                    await self._pause(job.queue, ended.pause_s, ended.error or "asked to rest")
                 settled = await self._settle(attempt, policy, ended)
                 self._publish(attempt, ended, settled)
-                await self._follow_up(job, ended, settled)
+                if settled is not None and settled.state is JobState.WAITING:
+                    await self._dispatcher.offer([settled])
         finally:
             del self.running[job.id, job.fence]
 
@@ -95,13 +110,15 @@ class Executor:
 
     async def hand_back(self, jobs: list[ClaimedJob]) -> None:
         """Give back claims that were never started (the slots closed meanwhile)."""
-        for job in jobs:
-            ended = outcomes.interrupted(job, self._moment(), "the replica stopped before it began")
-            settled = await self._settler.settle(ended.settlement)
-            await self._follow_up(job, ended, settled)
+        moment = self._moment()
+        endings = [outcomes.interrupted(job, moment, "the replica stopped before it began") for job in jobs]
+        settled = await self._settler.settle_all([ended.settlement for ended in endings])
+        await self._dispatcher.offer([job for job in settled if job is not None])
 
     async def _perform(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
         job = attempt.job
+        if not attempt.still_held():
+            return outcomes.interrupted(job, self._moment(), "the process froze before it began")
         try:
             task = self._registry.task(job.task)
             args = msgspec.convert(job.args, task.args)
@@ -114,7 +131,7 @@ class Executor:
 
     async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Awaitable[object]) -> Ended:
         job = attempt.job
-        limit = asyncio.timeout(policy.timeout_s)
+        limit = attempt.limit = asyncio.timeout(policy.timeout_s)
         try:
             async with limit:
                 result = await performing
@@ -134,12 +151,13 @@ class Executor:
 
     def _cancelled(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
         """Somebody cancelled the running attempt: swallow it here, so that the settlement can be awaited."""
-        if attempt.task is not None:
-            attempt.task.uncancel()
-        if attempt.cause is None:  # a task that leaks its own sub-task's cancellation has failed
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        if attempt.cause is None and not self.stopping:  # a task that leaks its own sub-task's cancellation has failed
             cause = Cause("error", "CancelledError: the task was cancelled from inside")
             return outcomes.failed(attempt.job, policy, self._moment(), cause)
-        return outcomes.interrupted(attempt.job, self._moment(), f"interrupted: {attempt.cause}")
+        return outcomes.interrupted(attempt.job, self._moment(), f"interrupted: {attempt.cause or 'shutdown'}")
 
     async def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> Inserted | None:
         if attempt.cause == "lost":
@@ -147,7 +165,7 @@ class Executor:
         attempt.task = None  # it has ended: nothing is left to cancel, only to settle
         try:
             return await self._settler.settle(ended.settlement)
-        except asyncpg.PostgresError as error:
+        except Refused as error:
             log.error("settlement_refused", outcome=ended.kind, exc_info=error)
             reason = f"its result could not be stored: {error}"
             fallback = outcomes.signalled(attempt.job, policy, self._moment(), Fail(reason))
@@ -168,15 +186,12 @@ class Executor:
             )
         )
 
-    async def _follow_up(self, job: ClaimedJob, ended: Ended, settled: Inserted | None) -> None:
-        if settled is None:
-            return
-        if ended.pause_s is not None:
-            paused = await self._store.pause_for(job.queue, ended.pause_s, ended.error or "asked to rest")
-            if paused:
-                log.warning("queue_paused", queue=job.queue, rest_s=ended.pause_s, reason=ended.error)
-        if settled.state is JobState.WAITING:
-            await self._dispatcher.offer([settled])
+    async def _pause(self, queue: str, rest_s: float, reason: str) -> None:
+        try:
+            if await self._store.pause_for(queue, rest_s, reason):
+                log.warning("queue_paused", queue=queue, rest_s=rest_s, reason=reason)
+        except LEDGER_ERRORS as error:  # the next job that is told to rest asks again
+            log.warning("queue_not_paused", queue=queue, reason=reason, error=str(error))
 
     def _moment(self) -> Moment:
         return Moment(now=datetime.now(UTC), jitter=self._random.random(), worker=self._store.worker)

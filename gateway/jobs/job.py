@@ -17,7 +17,7 @@ PRIORITY_MAX = 10
 
 
 class JobState(StrEnum):
-    """Where a job stands. ``OPEN`` states may still run; ``FINAL`` states are kept for retention only."""
+    """Where a job stands. ``OPEN`` states may still run; the others are kept for retention only."""
 
     WAITING = "waiting"
     DELAYED = "delayed"
@@ -28,7 +28,6 @@ class JobState(StrEnum):
 
 
 OPEN = frozenset({JobState.WAITING, JobState.DELAYED, JobState.ACTIVE})
-FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +81,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How one attempt ended when it did not complete. ``kind``: error, timeout, stalled, interrupted, snoozed,
+    """How one attempt ended when it did not complete. ``kind``: error, fail, timeout, stalled, interrupted, snoozed,
     cancelled."""
 
     attempt: int

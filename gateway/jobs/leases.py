@@ -7,12 +7,17 @@ import time
 
 import structlog
 
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.loops import Loop
+from gateway.infra.postgres import LEDGER_ERRORS
+from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.executor import Executor
 from gateway.jobs.policy import StallPolicy
 from gateway.jobs.store import Store
 
 log = structlog.get_logger(__name__)
+
+_AGAIN_S = 1.0  # after a renewal that failed
+_UNKNOWN_GRACE_S = 5.0  # a claim whose answer came needs milliseconds to reach its slot
 
 
 class LeaseKeeper:
@@ -25,31 +30,28 @@ class LeaseKeeper:
 
     name = "lease keeper"
 
-    def __init__(self, executor: Executor, store: Store, policy: StallPolicy) -> None:
+    def __init__(self, executor: Executor, store: Store, dispatcher: Dispatcher, policy: StallPolicy) -> None:
         self._executor = executor
         self._store = store
+        self._dispatcher = dispatcher
         self._policy = policy
-        self._loop: asyncio.Task[None] | None = None
+        self._loop = Loop(self.name, self._keep)
 
     async def start(self) -> None:
-        self._loop = asyncio.create_task(self._keep(), name=self.name)
+        await self._loop.start()
 
     async def stop(self) -> None:
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
-            self._loop = None
+        await self._loop.stop()
 
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._policy.renew_ms / 1000)
-            try:
+    async def _keep(self) -> float:
+        try:
+            async with asyncio.timeout(self._policy.renew_ms / 2000):
                 await self.renew()
-            except LEDGER_ERRORS as error:
-                if is_unavailable(error):
-                    log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
-                else:  # the next renewal may succeed; without this loop every running job would stall
-                    log.error("renewal_failed", exc_info=error)
+                await self._release_unknown()
+        except LEDGER_ERRORS as error:
+            log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
+            return _AGAIN_S
+        return self._policy.renew_ms / 1000
 
     async def renew(self) -> None:
         held = list(self._executor.running)
@@ -64,5 +66,15 @@ class LeaseKeeper:
             if key in kept:
                 attempt.lease_ends = asked + self._policy.lease_ms / 1000
             else:
-                log.warning("lease_lost", job_id=str(key[0]), queue=attempt.job.queue, fence=key[1])
                 attempt.cancel("lost")
+
+    async def _release_unknown(self) -> None:
+        """A claim was committed and its answer lost with its connection: hand the jobs back before they count as
+        stalled. Not while a fetch is under way: its answer may still come."""
+        if self._dispatcher.fetching:
+            return
+        running = [job_id for job_id, _ in self._executor.running]
+        released = await self._store.release_unknown(running, _UNKNOWN_GRACE_S)
+        if released:
+            log.warning("unheard_claims_released", jobs=len(released))
+            await self._dispatcher.offer(released)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.loops import Loop, at_stop
 from gateway.jobs.broker import BrokerDown
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, JobStalled
@@ -50,56 +51,43 @@ class Maintenance:
     def __init__(self, records: Records, holder: str, chores: tuple[Chore, ...]) -> None:
         self._records = records
         self._holder = holder
-        self._chores = chores
         self._leading = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = [Loop("leader", self._lead)]
+        self._loops += [Loop(f"chore {chore.name}", partial(self._do, chore)) for chore in chores]
 
     @property
     def leading(self) -> bool:
         return self._leading.is_set()
 
     async def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._lead(), name="leader")]
-        self._tasks += [asyncio.create_task(self._loop(chore), name=f"chore {chore.name}") for chore in self._chores]
+        for loop in self._loops:
+            await loop.start()
 
     async def stop(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if tasks and self._leading.is_set():
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
+        if self._leading.is_set():
             self._leading.clear()
-            try:
-                await self._records.release_lease("maintenance", self._holder)
-            except LEDGER_ERRORS as error:
-                log.info("leader_not_released", error=str(error))  # its lease ends by itself
+            await at_stop("release leadership", self._records.release_lease("maintenance", self._holder))
 
-    async def _lead(self) -> None:
-        while True:
-            try:
+    async def _lead(self) -> float:
+        held = False
+        try:
+            async with asyncio.timeout(LEADER_RENEW_S):
                 held = await self._records.hold_lease("maintenance", self._holder, LEADER_TTL_S)
-            except LEDGER_ERRORS as error:
-                if not is_unavailable(error):
-                    log.error("leader_election_failed", exc_info=error)
-                held = False
+        finally:  # who cannot ask does not lead
             if held != self._leading.is_set():
                 log.info("leader_elected" if held else "leader_lost", holder=self._holder)
                 (self._leading.set if held else self._leading.clear)()
-            await asyncio.sleep(LEADER_RENEW_S)
+        return LEADER_RENEW_S
 
-    async def _loop(self, chore: Chore) -> None:
-        while True:
-            await self._leading.wait()
-            wait_s = chore.every_s
-            try:
-                sooner = await chore.run()
-                wait_s = wait_s if sooner is None else min(wait_s, max(_SOONEST_S, sooner))
-            except BrokerDown as error:
-                log.debug("chore_waits_for_redis", chore=chore.name, error=str(error))
-            except Exception as error:  # a chore that fails once must run again: log it and go on
-                if not (isinstance(error, LEDGER_ERRORS) and is_unavailable(error)):
-                    log.error("chore_failed", chore=chore.name, exc_info=error)
-            await asyncio.sleep(wait_s)
+    async def _do(self, chore: Chore) -> float:
+        await self._leading.wait()
+        try:
+            sooner = await chore.run()
+        except BrokerDown as error:
+            log.debug("chore_waits_for_redis", chore=chore.name, error=str(error))
+            sooner = None
+        return chore.every_s if sooner is None else min(chore.every_s, max(_SOONEST_S, sooner))
 
 
 class Keeper:
@@ -159,7 +147,7 @@ class Keeper:
                         worker=rescued.worker,
                     )
                 )
-            await self._dispatcher.offer([r.job for r in lost if r.job.state is JobState.WAITING])
+            await self._dispatcher.offer([rescued.job for rescued in lost if rescued.job.state is JobState.WAITING])
         return await self._store.next_lease_end()
 
     async def relay(self) -> None:
@@ -180,7 +168,8 @@ class Keeper:
                 continue
             self._short_passes[queue] = self._short_passes.get(queue, 0) + 1
             await redis.offer(await self._store.waiting_head(queue, _HEAD))
-            if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD:
+            # Jobs in flight look missing too, but never so many; and what is beyond the head moves up to it.
+            if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD and waiting - ready > _HEAD:
                 await self.rebuild(queue)
 
     async def rebuild(self, queue: str) -> int:

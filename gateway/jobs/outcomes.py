@@ -58,9 +58,10 @@ def signalled(job: ClaimedJob, policy: QueuePolicy, moment: Moment, signal: Exce
     """The attempt ended by one of the closed list of ``errors``, or by any other exception (an ordinary failure)."""
     match signal:
         case Snooze(reason=reason, after_s=after_s, pause_queue=pause_queue):
-            cause = Cause("snoozed", reason, after_s)
-            ended = _ended(job, moment, cause, JobState.DELAYED, refund=True)
-            return msgspec.structs.replace(ended, pause_s=after_s) if pause_queue else ended
+            if pause_queue:  # the pause is what holds it back: who resumes the queue early gets it at once
+                ended = _ended(job, moment, Cause("snoozed", reason), JobState.WAITING, refund=True)
+                return msgspec.structs.replace(ended, pause_s=after_s)
+            return _ended(job, moment, Cause("snoozed", reason, after_s), JobState.DELAYED, refund=True)
         case Cancel(reason=reason):
             return _ended(job, moment, Cause("cancelled", reason), JobState.CANCELLED)
         case Fail(reason=reason):

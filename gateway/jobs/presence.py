@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import structlog
-
 from gateway import __version__
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.loops import Loop, at_stop
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.records import Records, Replica
 from gateway.jobs.worker import QueueWorker
-
-log = structlog.get_logger(__name__)
 
 BEAT_S = 3.0  # a fifth of records.ALIVE_S
 
@@ -35,43 +30,30 @@ class Presence:
         self._id = replica_id
         self._role = role
         self._started = datetime.now(UTC)
-        self._loop: asyncio.Task[None] | None = None
+        self._loop = Loop(self.name, self._beat)
+        self._shown = False
         self.draining = False
 
     async def start(self) -> None:
         await self._records.beat(self._replica())
-        self._loop = asyncio.create_task(self._beat(), name=self.name)
+        self._shown = True
+        await self._loop.start()
 
     async def stop(self) -> None:
-        if self._loop is None:
-            return
-        self._loop.cancel()
-        await asyncio.gather(self._loop, return_exceptions=True)
-        self._loop = None
-        try:
-            await self._records.forget(self._id)
-        except LEDGER_ERRORS as error:
-            log.info("replica_not_forgotten", error=str(error))  # it ages out
+        await self._loop.stop()
+        if self._shown:
+            self._shown = False
+            await at_stop("forget replica", self._records.forget(self._id))
 
     async def drain(self) -> None:
         """Show everyone that this replica takes no new jobs."""
         self.draining = True
-        if self._loop is not None:
-            await self._say()
+        if self._shown:
+            await at_stop("show drain", self._records.beat(self._replica()))
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            await self._say()
-
-    async def _say(self) -> None:
-        try:
-            await self._records.beat(self._replica())
-        except LEDGER_ERRORS as error:
-            if is_unavailable(error):
-                log.debug("beat_waits_for_ledger", error=str(error))
-            else:
-                log.error("beat_failed", exc_info=error)
+    async def _beat(self) -> float:
+        await self._records.beat(self._replica())
+        return BEAT_S
 
     def _replica(self) -> Replica:
         slots = {

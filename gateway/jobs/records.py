@@ -14,6 +14,7 @@ from gateway.jobs.job import AttemptError, JobRecord, JobState, QueueCounts
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.store import SQL, Row
 
+_STATES = frozenset(JobState)
 ALIVE_S = 15.0  # five missed beats
 
 
@@ -63,7 +64,8 @@ class Records:
         """Counts of every queue that ever had a job."""
         found: dict[str, dict[str, int]] = {}
         for row in await self._pool.fetch(SQL["counts"]):
-            found.setdefault(row["queue"], {})[row["state"]] = row["n"]
+            if row["state"] in _STATES:  # a newer version in the same ledger may know more
+                found.setdefault(row["queue"], {})[row["state"]] = row["n"]
         return {queue: QueueCounts(**states) for queue, states in found.items()}
 
     async def oldest_waiting_s(self, queue: str) -> float | None:

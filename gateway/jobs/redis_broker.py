@@ -7,18 +7,23 @@ keys stay in one slot.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.infra.luafiles import load_lua
+from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs.broker import BrokerDown, Fetched
 from gateway.jobs.job import PRIORITY_MAX, Inserted
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.store import Store
+
+log = structlog.get_logger(__name__)
 
 LUA = load_lua("gateway.jobs")
 
@@ -28,7 +33,8 @@ HOLD_MAX_MS = 5000  # a hold outlives a change of the limit, or a lost resume, b
 _BAND = 1e14  # seq stays below it for centuries; ten bands of it stay exact in a double
 _CHUNK = 500  # jobs told in one script: bounds how long it holds Redis
 
-_DOWN = (RedisError, OSError)
+LOOK_S = 5.0  # how often an idle queue asks the ledger although Redis says that nothing is ready
+_DOWN = (RedisError, OSError, RuntimeError)  # uvloop raises RuntimeError for a write to a connection that just died
 
 
 class RedisBroker:
@@ -42,6 +48,7 @@ class RedisBroker:
         self._commands = commands
         self._blocking = blocking
         self._prefix = f"gw:{ledger_id.hex[:12]}"
+        self._look_at: dict[str, float] = {}
         self._offer: Any = commands.register_script(LUA["offer"])
         self._fetch: Any = commands.register_script(LUA["fetch"])
         self._release: Any = commands.register_script(LUA["release"])
@@ -73,13 +80,26 @@ class RedisBroker:
             raise BrokerDown(str(error)) from error
         if held_ms:
             return Fetched(jobs=[], retry_after_s=held_ms / 1000, paused=why == b"paused")
-        if not members:
-            return Fetched(jobs=[])
-        ids = [UUID(member.decode()) for member in members]
+        ids = _ids(members)
+        if not ids:
+            return await self._look(policy, limit)
         fetched = await self._store.claim_ids(policy, ids)
         if fetched.paused or fetched.retry_after_s is not None:
-            await self._hold(queue, ids, fetched)
+            try:
+                await self._hold(queue, ids, fetched)
+            except (BrokerDown, *LEDGER_ERRORS) as error:
+                # What was claimed is ours and must run; the others are found again by the relay and by the look.
+                log.info("hold_not_set", queue=queue, error=str(error))
         return fetched
+
+    async def _look(self, policy: QueuePolicy, limit: int) -> Fetched:
+        """Redis knows of nothing. Now and then the ledger is asked itself: notifications are hints, polling is the
+        guarantee, also when nobody is left who could relay."""
+        now = time.monotonic()
+        if now < self._look_at.get(policy.name, 0.0):
+            return Fetched(jobs=[])
+        self._look_at[policy.name] = now + LOOK_S
+        return await self._store.claim_due(policy, limit)
 
     async def _hold(self, queue: str, ids: list[UUID], fetched: Fetched) -> None:
         """The ledger lets no more start: put the others back in line and spare all replicas the asking."""
@@ -109,7 +129,8 @@ class RedisBroker:
     async def ping(self) -> None:
         """Raises ``BrokerDown`` when Redis does not answer in time, or cannot be written to."""
         try:
-            await self._commands.ping()
+            # A write: a replica after a failover, or a full server, answers PING and takes no job.
+            await self._commands.set(f"{self._prefix}:probe", "1", px=60_000)
         except _DOWN as error:
             raise BrokerDown(str(error)) from error
 
@@ -130,6 +151,17 @@ class RedisBroker:
             await self._commands.set(self.key(queue, "told"), "1")
         except _DOWN as error:
             raise BrokerDown(str(error)) from error
+
+
+def _ids(members: Sequence[bytes]) -> list[UUID]:
+    """The ready set is nobody's record: what is no id in it is dropped."""
+    ids = []
+    for member in members:
+        try:
+            ids.append(UUID(member.decode()))
+        except ValueError:
+            log.warning("stray_member_dropped", member=repr(member[:80]))
+    return ids
 
 
 def _score(job: Inserted) -> float:

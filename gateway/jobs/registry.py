@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from gateway.jobs.errors import UnknownQueue, UnknownTask
 from gateway.jobs.job import ClaimedJob
 from gateway.jobs.policy import QueuePolicy
@@ -24,6 +22,10 @@ class TaskContext(Protocol):
     @property
     def deadline_s(self) -> float:
         """Seconds left before the attempt is cut."""
+        ...
+
+    def irrevocable(self) -> None:
+        """Say that the work has been done and only its record is left: from now on nothing cuts the attempt."""
         ...
 
     def still_held(self) -> bool:
@@ -81,7 +83,3 @@ class Registry:
             return self._tasks[name]
         except KeyError:
             raise UnknownTask(name) from None
-
-    def arguments(self, job: ClaimedJob) -> Any:
-        """The job's argument in the task's type. Raises ``msgspec.ValidationError`` or ``UnknownTask``."""
-        return msgspec.convert(job.args, self.task(job.task).args)

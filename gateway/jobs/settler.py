@@ -1,17 +1,20 @@
 """Settling in batches: attempts that end at the same moment share one statement; a lone one never waits.
 
-While the ledger is away nothing is given up: endings are kept and settled when it answers again. A job that was taken
-over meanwhile answers None: nothing was changed, and its new holder decides.
+Endings are never given up: while the ledger is away, or fails for a reason that may pass, they are kept and settled
+again. Only a value that the ledger can never store is refused, alone. A job that was taken over meanwhile answers None:
+nothing was changed, and its new holder decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from collections.abc import Sequence
 
 import asyncpg
 import structlog
 
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs.job import Inserted
 from gateway.jobs.store import Settlement, Store
 
@@ -19,64 +22,65 @@ log = structlog.get_logger(__name__)
 
 _RETRY_S = 0.25
 _MOST = 500
+_NEVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+Waiting = tuple[Settlement, asyncio.Future[Inserted | None]]
+
+
+class Refused(Exception):
+    """The ledger can never store this settlement's values."""
 
 
 class Settler:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pending: list[tuple[Settlement, asyncio.Future[Inserted | None]]] = []
+        self._pending: list[Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
 
     async def settle(self, settlement: Settlement) -> Inserted | None:
-        """Where the job stands now, or None when this attempt did not hold it any more.
+        """Where the job stands now, or None when this attempt did not hold it any more. Raises ``Refused``."""
+        return (await self.settle_all([settlement]))[0]
 
-        Raises ``asyncpg.PostgresError`` when the ledger refuses this very settlement (its values, not its state).
-        """
-        future: asyncio.Future[Inserted | None] = asyncio.get_running_loop().create_future()
-        self._pending.append((settlement, future))
+    async def settle_all(self, settlements: Sequence[Settlement]) -> list[Inserted | None]:
+        loop = asyncio.get_running_loop()
+        waiting: list[Waiting] = [(settlement, loop.create_future()) for settlement in settlements]
+        self._pending += waiting
         if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush(), name="settler")
-        return await asyncio.shield(future)
+            self._flushing = asyncio.create_task(self._flush(), name="settler", context=contextvars.Context())
+        return await asyncio.gather(*(asyncio.shield(future) for _, future in waiting))
 
     async def _flush(self) -> None:
+        asked_before: set[tuple[object, int]] = set()  # their statement's answer was lost: it may have been committed
+        size = _MOST
         while self._pending:
-            batch, self._pending = self._pending[:_MOST], self._pending[_MOST:]
+            batch, rest = self._pending[:size], self._pending[size:]
+            settlements = [settlement for settlement, _ in batch]
             try:
-                held = await self._store.settle([settlement for settlement, _ in batch])
-            except asyncpg.DataError as error:
-                await self._one_by_one(batch, error)
+                held = await self._store.settle(settlements)
+                again = [s for s in settlements if (s.id, s.fence) in asked_before and (s.id, s.fence) not in held]
+                held |= await self._store.settled(again)
+            except _NEVER as error:
+                if len(batch) == 1:
+                    self._pending = self._pending[1:]
+                    _answer(batch[0], Refused(str(error)))
+                size = max(1, len(batch) // 2)  # one job's value must not spoil its neighbours' endings
+                continue
             except LEDGER_ERRORS as error:
-                if not is_unavailable(error):
-                    self._refuse(batch, error)
-                    continue
-                log.warning("settle_waits_for_ledger", jobs=len(batch), error=str(error))
-                self._pending = batch + self._pending
+                log.warning("settle_waits_for_ledger", jobs=len(batch), error=f"{type(error).__name__}: {error}")
+                asked_before |= {(s.id, s.fence) for s in settlements}
                 await asyncio.sleep(_RETRY_S)
-            else:
-                for settlement, future in batch:
-                    if not future.done():
-                        future.set_result(held.get(settlement.id))
+                continue
+            self._pending = self._pending[len(batch) :]
+            size = _MOST if not rest else size
+            for waiting in batch:
+                _answer(waiting, held.get((waiting[0].id, waiting[0].fence)))
 
-    async def _one_by_one(
-        self, batch: list[tuple[Settlement, asyncio.Future[Inserted | None]]], error: asyncpg.DataError
-    ) -> None:
-        """One job's value spoilt the statement: its neighbours must not suffer from it."""
-        if len(batch) == 1:
-            self._refuse(batch, error)
-            return
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            try:
-                held = await self._store.settle([settlement for settlement, _ in half])
-            except asyncpg.DataError as cause:
-                await self._one_by_one(half, cause)
-            else:
-                for settlement, future in half:
-                    if not future.done():
-                        future.set_result(held.get(settlement.id))
 
-    @staticmethod
-    def _refuse(batch: list[tuple[Settlement, asyncio.Future[Inserted | None]]], error: Exception) -> None:
-        for _, future in batch:
-            if not future.done():
-                future.set_exception(error)
+def _answer(waiting: Waiting, outcome: Inserted | Refused | None) -> None:
+    future = waiting[1]
+    if future.done():
+        return
+    if isinstance(outcome, Refused):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -59,11 +59,20 @@ def inserted(row: Row) -> Inserted:
     )
 
 
-class Store:
-    """``worker`` is this replica's id: it stands in the rows that it claims."""
+Held = tuple[UUID, int]  # a job and the fence that it was claimed with
 
-    def __init__(self, pool: asyncpg.Pool[Row], worker: str, lease_ms: int) -> None:
+
+class Store:
+    """``worker`` is this replica's id: it stands in the rows that it claims.
+
+    ``vital``: the pool for what must not wait behind other work (renewing leases); by default the same one.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool[Row], worker: str, lease_ms: int, vital: asyncpg.Pool[Row] | None = None
+    ) -> None:
         self._pool = pool
+        self._vital = vital or pool
         self.worker = worker
         self.lease_ms = lease_ms
 
@@ -108,8 +117,8 @@ class Store:
         rows = await self._pool.fetch(SQL["claim_ids"], policy.name, ids, self.worker, self.lease_ms, *_limiter(policy))
         return _fetched(rows)
 
-    async def settle(self, settlements: Sequence[Settlement]) -> dict[UUID, Inserted]:
-        """End attempts. A job missing from the answer was not this holder's any more: nothing was changed."""
+    async def settle(self, settlements: Sequence[Settlement]) -> dict[Held, Inserted]:
+        """End attempts. One missing from the answer was not this holder's any more: nothing was changed."""
         rows = await self._pool.fetch(
             SQL["settle"],
             [s.id for s in settlements],
@@ -121,14 +130,30 @@ class Store:
             [s.delay_s for s in settlements],
             [int(s.refund) for s in settlements],
         )
-        return {row["id"]: inserted(row) for row in rows}
+        return {(row["id"], row["fence"]): inserted(row) for row in rows}
 
-    async def renew(self, held: Sequence[tuple[UUID, int]]) -> set[tuple[UUID, int]]:
-        """Renew leases of (job, fence); answers those still held."""
+    async def settled(self, settlements: Sequence[Settlement]) -> dict[Held, Inserted]:
+        """Those that stand as they were settled: an earlier statement was committed and its answer lost."""
+        if not settlements:
+            return {}
         rows = await self._pool.fetch(
+            SQL["settled"],
+            [s.id for s in settlements],
+            [s.fence for s in settlements],
+            [s.state for s in settlements],
+        )
+        return {(row["id"], row["fence"]): inserted(row) for row in rows}
+
+    async def renew(self, held: Sequence[Held]) -> set[Held]:
+        """Renew leases of (job, fence); answers those still held."""
+        rows = await self._vital.fetch(
             SQL["renew"], [job_id for job_id, _ in held], [fence for _, fence in held], self.lease_ms
         )
         return {(row["id"], row["fence"]) for row in rows}
+
+    async def release_unknown(self, running: Sequence[UUID], grace_s: float) -> list[Inserted]:
+        rows = await self._vital.fetch(SQL["release_unknown"], self.worker, running, grace_s)
+        return [inserted(row) for row in rows]
 
     async def rescue(self, max_stalls: int, limit: int = 500) -> list[Rescued]:
         rows = await self._pool.fetch(SQL["rescue"], max_stalls, limit)
@@ -175,8 +200,8 @@ class Store:
     async def retry_failed(self, queue: str, before: datetime, limit: int = 500) -> list[Inserted]:
         return [inserted(row) for row in await self._pool.fetch(SQL["retry_failed"], queue, before, limit)]
 
-    async def reschedule(self, job_id: UUID, run_at: datetime, connection: Connection | None = None) -> Inserted | None:
-        row = await (connection or self._pool).fetchrow(SQL["reschedule"], job_id, run_at)
+    async def reschedule(self, job_id: UUID, run_at: datetime) -> Inserted | None:
+        row = await self._pool.fetchrow(SQL["reschedule"], job_id, run_at)
         return inserted(row) if row else None
 
     async def ensure_queues(self, names: Sequence[str]) -> None:
@@ -229,6 +254,7 @@ def _fetched(rows: Sequence[Row]) -> Fetched:
             )
             for row in claimed
         ],
-        retry_after_s=_seconds(rows[0]["wait_s"]) if rows else None,
+        # With permits left over, the queue is empty, not limited: a new job may start at once.
+        retry_after_s=_seconds(rows[0]["wait_s"]) if rows and len(claimed) == rows[0]["permits"] else None,
         paused=bool(rows and rows[0]["paused"]),
     )

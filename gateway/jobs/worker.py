@@ -9,6 +9,7 @@ replaced.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any
@@ -17,6 +18,7 @@ import saq
 import structlog
 from saq.queue.base import Queue
 
+from gateway.infra.loops import Loop
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, RateLimited
@@ -28,6 +30,11 @@ log = structlog.get_logger(__name__)
 
 _IDLE_S = 5.0  # notifications are hints: without any, look this often
 _LEDGER_RETRY_S = 0.5
+_CLOSE_S = 5.0
+
+
+Slot = asyncio.Future[tuple[ClaimedJob, float] | None]
+"""A slot's wish for a job; it gets one with the time at which it was asked for (monotonic)."""
 
 
 class SlotJob(saq.Job):
@@ -49,15 +56,18 @@ class LedgerQueue(Queue):
         self._dispatcher = dispatcher
         self._executor = executor
         self._events = events
-        self._slots: list[asyncio.Future[ClaimedJob | None]] = []
+        self._slots: list[Slot] = []
         self._asked = asyncio.Event()
         self._closed = False
-        self._pump: asyncio.Task[None] | None = None
+        self._fetching = asyncio.Lock()
+        self._down_since: float | None = None
+        self._pump: Loop | None = None
         self._resting: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         await super().connect()
-        self._pump = asyncio.create_task(self._feed(), name=f"pump {self.name}")
+        self._pump = Loop(f"pump {self.name}", self._feed, fault_event=self._error_event)
+        await self._pump.start()
 
     async def close_intake(self) -> None:
         """Hand out nothing more; slots that wait get None. A fetch under way is waited for, its claims handed back."""
@@ -66,7 +76,12 @@ class LedgerQueue(Queue):
             self._asked.set()
             if self._resting is not None:
                 self._resting.cancel()
-            await asyncio.gather(self._pump, return_exceptions=True)
+            # A fetch under way is waited for: what it claims is handed back. What a silent ledger claims for us after
+            # that is released or rescued by others.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._fetching.acquire()
+            await self._pump.stop()
             self._pump = None
         self._release()
 
@@ -76,7 +91,7 @@ class LedgerQueue(Queue):
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> saq.Job | None:
         if self._closed:
             return None
-        slot: asyncio.Future[ClaimedJob | None] = asyncio.get_running_loop().create_future()
+        slot: Slot = asyncio.get_running_loop().create_future()
         self._slots.append(slot)
         self._asked.set()
         try:
@@ -87,52 +102,53 @@ class LedgerQueue(Queue):
             raise
         if claimed is None:
             return None
-        return SlotJob(
-            function=PERFORM, key=f"{claimed.id}/{claimed.fence}", kwargs={"claimed": claimed}, queue=self, timeout=0
-        )
+        job, asked = claimed
+        kwargs = {"job": job, "asked": asked}
+        return SlotJob(function=PERFORM, key=f"{job.id}/{job.fence}", kwargs=kwargs, queue=self, timeout=0)
 
-    async def _feed(self) -> None:
+    async def _feed(self) -> float:
         """The pump: one fetch for all slots that wait."""
-        down_since: float | None = None
-        while not self._closed:
-            if not self._slots:
-                self._asked.clear()
-                await self._asked.wait()
-                continue
-            try:
-                await self._fetch()
-            except LEDGER_ERRORS as error:
-                away = is_unavailable(error)
-                if down_since is None or not away:
-                    # An outage is two lines; anything else is a fault and shows its traceback each time.
-                    log.error(self._error_event, queue=self.name, error=str(error), exc_info=not away)
-                down_since = down_since or time.monotonic()
-                await self._rest(asyncio.sleep(_LEDGER_RETRY_S))
-            else:
-                if down_since is not None:
-                    down_s = round(time.monotonic() - down_since, 2)
-                    log.info("worker_recovered", queue=self.name, down_s=down_s)
-                    down_since = None
+        if not self._slots or self._closed:
+            self._asked.clear()
+            await self._asked.wait()
+            return 0.0
+        try:
+            async with self._fetching:
+                wait_s, limited = await self._fetch()
+        except LEDGER_ERRORS as error:
+            if not is_unavailable(error):
+                raise
+            if self._down_since is None:  # an outage is two lines
+                self._down_since = time.monotonic()
+                log.error(self._error_event, queue=self.name, error=str(error))
+            return _LEDGER_RETRY_S
+        if self._down_since is not None:
+            log.info("worker_recovered", queue=self.name, down_s=round(time.monotonic() - self._down_since, 2))
+            self._down_since = None
+        if wait_s and not self._closed:
+            # A wake-up would not change the limit: then it is slept through.
+            await self._rest(asyncio.sleep(wait_s) if limited else self._dispatcher.wait(self.name, wait_s))
+        return 0.0
 
-    async def _fetch(self) -> None:
-        """Feed the waiting slots once, and rest when that left some of them without a job."""
-        want = len(self._slots)
+    async def _fetch(self) -> tuple[float, bool]:
+        """Feed the waiting slots once. Answers how many seconds to wait before the next time (0 when every slot got its
+        job), and whether that is because of the rate limit."""
+        want, asked = len(self._slots), time.monotonic()
         fetched = await self._dispatcher.fetch(self._policy, want)
         left = list(fetched.jobs)
         while left and self._slots and not self._closed:
             slot = self._slots.pop(0)
             if not slot.done():
-                slot.set_result(left.pop(0))
+                slot.set_result((left.pop(0), asked))
         if left:  # the slots closed or were cancelled meanwhile
             await self._executor.hand_back(left)
         if self._closed or not self._slots or len(fetched.jobs) == want:
-            return
+            return 0.0, False
         rest_s = _IDLE_S if fetched.retry_after_s is None else min(_IDLE_S, fetched.retry_after_s)
         if fetched.retry_after_s is not None and not fetched.paused:
             self._events.publish(RateLimited(queue=self.name, wait_s=fetched.retry_after_s))
-            await self._rest(asyncio.sleep(rest_s))  # a wake-up would not change the limit
-        else:
-            await self._rest(self._dispatcher.wait(self.name, rest_s))
+            return rest_s, True
+        return rest_s, False
 
     async def _rest(self, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait, but not longer than the queue is open."""
@@ -235,8 +251,8 @@ class QueueWorker:
     def busy(self) -> int:
         return self._executor.busy(self.policy.name)
 
-    async def _perform(self, _context: Any, *, claimed: ClaimedJob) -> None:
-        await self._executor.run(claimed)
+    async def _perform(self, _context: Any, *, job: ClaimedJob, asked: float) -> None:
+        await self._executor.run(job, asked)
 
     async def start(self) -> None:
         await self._queue.connect()
@@ -253,6 +269,7 @@ class QueueWorker:
     async def drain(self, grace_s: float) -> None:
         """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""
         self._worker.draining = True
+        self._executor.stopping = True
         await self._queue.close_intake()
         slots = [task for task in self._worker.tasks if not task.done()]
         if slots:

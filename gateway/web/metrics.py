@@ -11,6 +11,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from gateway.access import PUBLIC
+from gateway.infra.loops import Loop
 from gateway.infra.metrics import CONTENT_TYPE, Metrics, QueueReading, Readings
 from gateway.infra.postgres import is_unavailable
 from gateway.jobs.engine import Engine
@@ -64,26 +65,22 @@ class MetricsRefresher:
         self._metrics = metrics
         self._engine = engine
         self._health = health
-        self._loops: list[asyncio.Task[None]] = []
+        self._longest_lag, self._lag_shown_at = 0.0, 0.0
+        self._loops = (Loop("metrics refresh", self._refresh), Loop("metrics lag", self._measure_lag))
 
     async def start(self) -> None:
         for queue in self._engine.registry.queue_names:
             self._metrics.declare_queue(queue, OUTCOMES, (*FAILURES, "stalled"))
-        self._loops = [
-            asyncio.create_task(self._refresh(), name="metrics-refresh"),
-            asyncio.create_task(self._measure_lag(), name="metrics-lag"),
-        ]
+        for loop in self._loops:
+            await loop.start()
 
     async def stop(self) -> None:
-        loops, self._loops = self._loops, []
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        for loop in self._loops:
+            await loop.stop()
 
-    async def _refresh(self) -> None:
-        while True:
-            await self.refresh()
-            await asyncio.sleep(REFRESH_S)
+    async def _refresh(self) -> float:
+        await self.refresh()
+        return REFRESH_S
 
     async def refresh(self) -> None:
         """Read once. Without an answer in time the old readings stay, until they are too old to be shown."""
@@ -112,13 +109,12 @@ class MetricsRefresher:
         roles = Counter(replica.role for replica in await self._engine.replicas())
         return Readings(queues=queues, replicas=dict(roles))
 
-    async def _measure_lag(self) -> None:
+    async def _measure_lag(self) -> float:
         loop = asyncio.get_running_loop()
-        longest, shown_at = 0.0, loop.time()
-        while True:
-            due = loop.time() + _LAG_SAMPLE_S
-            await asyncio.sleep(_LAG_SAMPLE_S)
-            longest = max(longest, loop.time() - due)
-            if loop.time() - shown_at >= REFRESH_S:
-                self._metrics.event_loop_lag(longest)
-                longest, shown_at = 0.0, loop.time()
+        due = loop.time() + _LAG_SAMPLE_S
+        await asyncio.sleep(_LAG_SAMPLE_S)
+        self._longest_lag = max(self._longest_lag, loop.time() - due)
+        if loop.time() - self._lag_shown_at >= REFRESH_S:
+            self._metrics.event_loop_lag(self._longest_lag)
+            self._longest_lag, self._lag_shown_at = 0.0, loop.time()
+        return 0.0

@@ -115,7 +115,7 @@ async def test_B_a_settlement_with_an_old_fence_changes_nothing(pool: Pool, stor
     assert await store.settle([stale]) == {}
     assert await store.renew([(old.id, old.fence), (new.id, new.fence)]) == {(new.id, new.fence)}
     fresh = Settlement(id=new.id, fence=new.fence, state=JobState.COMPLETED, result='"fresh"')
-    assert set(await store.settle([stale, fresh])) == {new.id}
+    assert set(await store.settle([stale, fresh])) == {(new.id, new.fence)}
     assert await pool.fetchval("SELECT result FROM jobs") == "fresh"
 
 

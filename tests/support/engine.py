@@ -130,7 +130,7 @@ async def replica(
         records=records,
         dispatcher=dispatcher,
         executor=executor,
-        leases=LeaseKeeper(executor, store, stalls),
+        leases=LeaseKeeper(executor, store, dispatcher, stalls),
         keeper=keeper,
         maintenance=Maintenance(records, name, keeper.chores(stalls)),
         workers=[QueueWorker(queue, dispatcher, executor, events)],

@@ -2,8 +2,7 @@
 -- $1 queue text: its name
 -- $2 before timestamptz: only those that failed up to then
 -- $3 limit bigint: at most so many in one statement
-UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL
-WHERE id IN (
+WITH picked AS MATERIALIZED (
   SELECT f.id FROM jobs f
   WHERE f.queue = $1 AND f.state = 'failed' AND f.finished_at <= $2 AND NOT EXISTS (
     SELECT FROM jobs o
@@ -11,4 +10,6 @@ WHERE id IN (
       AND (o.state IN ('waiting', 'delayed', 'active') OR (o.state = 'failed' AND o.seq > f.seq)))
   ORDER BY f.finished_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
+UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL
+WHERE id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING id, queue, state, priority, seq

@@ -11,7 +11,10 @@ UPDATE jobs j SET
   state = x.state,
   result = x.result::jsonb,
   error = CASE WHEN x.state = 'completed' THEN NULL ELSE coalesce(x.error, j.error) END,
-  errors = CASE WHEN x.entry IS NULL THEN j.errors ELSE j.errors || x.entry::jsonb END,
+  -- the last 50: a job that is snoozed for days must not grow without end
+  errors = CASE WHEN x.entry IS NULL THEN j.errors
+                WHEN jsonb_array_length(j.errors) >= 50 THEN (j.errors - 0) || x.entry::jsonb
+                ELSE j.errors || x.entry::jsonb END,
   attempts = j.attempts - x.refund,
   run_at = CASE WHEN x.state IN ('delayed', 'waiting') THEN now() + x.delay_s * interval '1 second' ELSE j.run_at END,
   finished_at = CASE WHEN x.state IN ('completed', 'failed', 'cancelled') THEN now() END,
@@ -20,4 +23,4 @@ FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::te
   AS x(id, fence, state, result, error, entry, delay_s, refund)
 -- `= ANY` and `|| ''` hold the plan to the primary key whatever the statistics say (docs/architecture.md)
 WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND j.state || '' = 'active'
-RETURNING j.id, j.queue, j.state, j.priority, j.seq
+RETURNING j.id, j.fence, j.queue, j.state, j.priority, j.seq

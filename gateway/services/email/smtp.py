@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from gateway.services.email.smtp_answers import Cause, Delivery, Outcome, Phase, SmtpFailure, classify_cause
-from gateway.services.email.smtp_connection import SmtpConnection
+from gateway.services.email.smtp_connection import Envelope, SmtpConnection
 from gateway.services.email.smtp_settings import SmtpSettings, TlsMode
 
 __all__ = ["PoolStatistics", "SmtpPool", "SmtpSettings", "TlsMode"]
 
 _OUT_OF_STEP = 503  # "bad sequence of commands": the session is not where we think it is
+
+
+def _ignored() -> None:
+    return None
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
@@ -73,25 +77,28 @@ class SmtpPool:
         connection = await SmtpConnection.open(self._settings, self._context)
         await connection.quit()
 
-    async def send(self, envelope_from: str, recipients: Sequence[str], data: bytes) -> Delivery:
+    async def send(
+        self, envelope_from: str, recipients: Sequence[str], data: bytes, on_data: Callable[[], None] = _ignored
+    ) -> Delivery:
         """Hand ``data`` (see ``message.build``) to the server for these bare addresses.
 
         Returns when it was accepted for at least one; raises SmtpFailure otherwise. A reused connection that turns out
         dead before anything was accepted on it is replaced once, which is no attempt: the server has seen no mail.
-        Cancelling cuts the connection.
+        Cancelling cuts the connection; unless ``on_data`` has been called by then, the server has no message.
         """
         if not self._running:
             raise RuntimeError("the SMTP pool is not running")
+        mail = Envelope(envelope_from, recipients, data, on_data)
         async with self._slot():
             connection = await self._reusable()
             if connection is not None:
                 try:
-                    return await self._send_on(connection, envelope_from, recipients, data)
+                    return await self._send_on(connection, mail)
                 except SmtpFailure as failure:
                     if not _found_dead(failure):
                         raise
             connection = await SmtpConnection.open(self._settings, self._context)
-            return await self._send_on(connection, envelope_from, recipients, data)
+            return await self._send_on(connection, mail)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -132,13 +139,11 @@ class SmtpPool:
                 connection.abort()
         return alive
 
-    async def _send_on(
-        self, connection: SmtpConnection, envelope_from: str, recipients: Sequence[str], data: bytes
-    ) -> Delivery:
+    async def _send_on(self, connection: SmtpConnection, mail: Envelope) -> Delivery:
         in_step = False
         self._busy.add(connection)
         try:
-            delivery = await connection.send(envelope_from, recipients, data)
+            delivery = await connection.send(mail)
             in_step = True
             return delivery
         except SmtpFailure as failure:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import aiosmtplib
@@ -31,6 +32,17 @@ from gateway.services.email.smtp_settings import SmtpSettings
 _NO_ESMTP = (500, 502, 504)  # the answers of a server that knows HELO alone (RFC 5321, 4.1.1.1)
 _NOT_THIS_MECHANISM = 504  # RFC 4954, 4: the next mechanism may do
 _QUIT_TIMEOUT_S = 2.0  # a farewell is a courtesy; nothing waits longer for it
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message and where it goes. ``data`` has CRLF line ends only. ``on_data`` is called right before the message
+    itself goes out: from then on the server may have taken it."""
+
+    sender: str
+    recipients: Sequence[str]
+    data: bytes
+    on_data: Callable[[], None]
 
 
 class SmtpConnection:
@@ -74,20 +86,21 @@ class SmtpConnection:
                 connection.abort()
         return connection
 
-    async def send(self, envelope_from: str, recipients: Sequence[str], data: bytes) -> Delivery:
-        """One mail: MAIL, RCPT for each, DATA. ``data`` has CRLF line ends only.
+    async def send(self, mail: Envelope) -> Delivery:
+        """One mail: MAIL, RCPT for each, DATA.
 
         Raises SmtpFailure, and ValueError on bare CR or LF (RFC 5321, 2.3.8: servers that take them for line ends can
         be tricked into a second mail).
         """
-        wire = _transparent(data)
+        wire = _transparent(mail.data)
         self.half_done = True
-        options = [f"SIZE={len(data)}"] if self._client.supports_extension("size") else []
+        options = [f"SIZE={len(mail.data)}"] if self._client.supports_extension("size") else []
         with _phase(Phase.MAIL):
-            await self._client.mail(envelope_from, options=options)
-        replies = {address: await self._ask_recipient(address) for address in dict.fromkeys(recipients)}
+            await self._client.mail(mail.sender, options=options)
+        replies = {address: await self._ask_recipient(address) for address in dict.fromkeys(mail.recipients)}
         _refuse_if_nobody(replies)
         await self._begin_data(replies)
+        mail.on_data()
         code, reply = await self._finish_data(wire, replies)
         self.mails, self.half_done = self.mails + 1, False
         return Delivery(code=code, reply=reply, recipients=replies)

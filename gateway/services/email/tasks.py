@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from gateway.infra.postgres import is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.registry import Task, TaskContext
 from gateway.services.email import message
@@ -29,13 +28,19 @@ CountEmail = Callable[[str, str], None]
 """Called once per attempt with the transport's name and the outcome (sent, retry, rejected, paused, unknown)."""
 
 
+_NOTHING_SENT = Answer(outcome="retry", reply="interrupted before the message was sent")
+
+
 class Transport(Protocol):
     """Hands one message to a server. ``name`` stands in attempts and metrics."""
 
     name: str
 
-    async def send(self, envelope_from: str, recipients: Sequence[str], data: bytes) -> Delivery:
-        """Returns when it was accepted for at least one; raises ``SmtpFailure`` otherwise."""
+    async def send(
+        self, envelope_from: str, recipients: Sequence[str], data: bytes, on_data: Callable[[], None]
+    ) -> Delivery:
+        """Returns when it was accepted for at least one; raises ``SmtpFailure`` otherwise. ``on_data`` is called right
+        before the message itself goes out."""
         ...
 
 
@@ -73,7 +78,7 @@ class EmailSender:
         """The ledger's absence is not the mail's failure: it costs no attempt (invariant F)."""
         try:
             return await self._attempt(mail_id, context)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except LEDGER_ERRORS as error:
             if not is_unavailable(error):
                 raise
             raise Snooze(f"the ledger does not answer: {error}", after_s=_AGAIN_S) from error
@@ -92,11 +97,20 @@ class EmailSender:
         except ValueError as error:
             return await self._unsendable(mail, job.fence, str(error))
         if not context.still_held():
+            await self._record(mail, job.fence, _NOTHING_SENT)
             raise Snooze("its lease ran out before anything was sent", after_s=_AGAIN_S)
+        out = asyncio.Event()  # the message itself is on its way
         try:
-            delivery = await self._transport.send(envelope_from, mail.pending, data)
+            delivery = await self._transport.send(envelope_from, mail.pending, data, out.set)
         except SmtpFailure as failure:
+            context.irrevocable()
             return await self._failed(mail, job.fence, failure)
+        except asyncio.CancelledError:
+            if not out.is_set():  # else nobody knows, and the open row says so to the next attempt
+                context.irrevocable()
+                await self._record(mail, job.fence, _NOTHING_SENT)
+            raise
+        context.irrevocable()  # the answer must reach the ledger, however long that takes
         answers = [_accepted_or_not(address, reply) for address, reply in delivery.recipients.items()]
         return await self._settle(mail, job.fence, delivery.code, delivery.reply, answers)
 
@@ -163,7 +177,7 @@ class EmailSender:
             try:
                 await self._store.record_answer(mail.id, fence, answer)
                 break
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except LEDGER_ERRORS as error:
                 if not is_unavailable(error):
                     raise
                 log.warning("answer_waits_for_ledger", queueId=str(mail.id), outcome=answer.outcome, error=str(error))
