@@ -34,6 +34,7 @@ test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
 
 fault: sync ## Only the tests that kill, stop and cut servers
 	@$(BIN)/pytest -m fault $(ARGS)
+	@$(BIN)/python -m tests.fault.chaos
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"
 	@$(BIN)/python -m bench $(ARGS)
