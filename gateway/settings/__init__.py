@@ -1,11 +1,12 @@
 """Settings: one frozen value, read once. ``load`` is the only reader of environment and secret files."""
 
 from gateway.settings.loading import Loaded, load
-from gateway.settings.model import Role, Settings
+from gateway.settings.model import QUEUES, Role, Settings
 from gateway.settings.problems import SettingProblem, SettingsError
 from gateway.settings.show import SettingRow, masked_url, setting_rows
 
 __all__ = [
+    "QUEUES",
     "Loaded",
     "Role",
     "SettingProblem",

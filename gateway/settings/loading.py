@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,13 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from gateway.settings.model import Settings
+from gateway.settings.names import KNOWN, NAMES, said_with_missing, unknown_names, warnings_of
 from gateway.settings.problems import SECRET_HINT, SettingProblem, SettingsError
 from gateway.settings.rules import check_together, weak_secret
-from gateway.settings.show import MASK, masked_url, shown
+from gateway.settings.show import raw_rows, shown, shown_raw
 
 SECRETS_DIR = Path("/run/secrets")
-_PREFIXES = ("GATEWAY_", "REDIS_", "DATABASE_", "EMAIL_", "ORCHESTRATION_", "SMTP_", "JWT_")
-_OF_CLIENTS = {"GATEWAY_TOKEN", "GATEWAY_URL"}  # read by the command line when it talks to a remote gateway
-# A Kubernetes service named "redis" puts REDIS_SERVICE_HOST, REDIS_PORT=tcp://10.0.0.1:6379 and more into each pod.
-_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT$")
-_NAMES = {name.upper(): name for name in Settings.model_fields}
+_NO_DATABASE = "postgresql://not-set"  # stands in while the other settings are judged; never connected to
 _EXAMPLES = {"DATABASE_URL": "Example: DATABASE_URL=postgresql://gateway:password@localhost:5432/gateway"}
 
 
@@ -41,11 +36,14 @@ class _Gathered:
     values: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[SettingProblem] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)  # all that were given, ours or not
 
     def put(self, name: str, value: str, source: str) -> None:
-        if value != "":  # compose files and shells pass on unset variables as empty ones
-            self.values[_NAMES[name]] = value
-            self.sources[_NAMES[name]] = source
+        if not _is_text(value):
+            self.problems.append(SettingProblem(name, "is not UTF-8 text", "Write it in UTF-8."))
+        elif value != "":  # compose files and shells pass on unset variables as empty ones
+            self.values[NAMES[name]] = value
+            self.sources[NAMES[name]] = source
 
 
 def load(
@@ -54,33 +52,39 @@ def load(
     *,
     env_file: Path | None = None,
     serving: bool = True,
+    database: bool = True,
 ) -> Loaded:
     """Read all settings. The later wins: default, ``env_file``, ``environ``, ``secrets_dir/X``, the file of ``X_FILE``.
 
     ``serving`` False leaves out what only a serving process needs (callers' secrets, the mail server): for ``migrate``
-    and the like. Raises SettingsError with all problems.
+    and the like. ``database`` False: DATABASE_URL may be missing or wrong, nothing may connect to it. Raises
+    SettingsError with all problems.
     """
     found = _gather(environ, secrets_dir, env_file)
-    problems = found.problems
-    warnings = [*_unknown_names(environ)]
-    settings = _validated(found, problems)
+    settings, broken = _validated(found)
+    unknown = unknown_names(found.names)
+    problems, notes = found.problems, list[str]()
     weak = _weak_secrets(found)
     if found.values.get("gateway_env", "").strip().lower() == "development":
-        warnings += [f"{problem.name} {problem.seen}. {problem.fix}" for problem in weak]
+        notes = [f"{problem.name} {problem.seen}. {problem.fix}" for problem in weak]
     elif serving:
         problems += weak
-    if settings is not None:
-        problems += check_together(settings, serving=serving)
-    if problems or settings is None:
-        raise SettingsError(problems)
-    return Loaded(settings, found.sources, tuple(warnings))
+    problems += check_together(settings, broken, serving=serving)
+    if not database:
+        problems = [problem for problem in problems if problem.name.removesuffix("_FILE") != "DATABASE_URL"]
+    problems = said_with_missing(problems, unknown)
+    warnings = (*warnings_of(unknown), *notes)
+    if problems:
+        seen = {problem.name.removesuffix("_FILE"): problem.seen for problem in reversed(problems)}
+        raise SettingsError(problems, warnings, raw_rows(found.values, found.sources, seen))
+    return Loaded(settings, found.sources, warnings)
 
 
 def _gather(environ: Mapping[str, str], secrets_dir: Path, env_file: Path | None) -> _Gathered:
-    found = _Gathered()
+    found = _Gathered(names=set(environ))
     if env_file is not None and env_file.is_file():
         _read_env_file(env_file, found)
-    for name in _NAMES:
+    for name in NAMES:
         value = environ.get(name, "")
         if not (name.endswith("_PORT") and value.startswith(("tcp://", "udp://"))):
             found.put(name, value, "environment")
@@ -94,24 +98,35 @@ def _gather(environ: Mapping[str, str], secrets_dir: Path, env_file: Path | None
 
 
 def _read_env_file(path: Path, found: _Gathered) -> None:
-    for binding in parse_stream(StringIO(path.read_text(encoding="utf-8"))):
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before the first name
+    except (OSError, UnicodeDecodeError) as error:
+        problem = SettingProblem(
+            path.name, f"cannot be read ({_reason(error)})", "Save it as UTF-8 text, or remove it."
+        )
+        found.problems.append(problem)
+        return
+    files: dict[str, str] = {}
+    for binding in parse_stream(StringIO(text)):
+        place = f"{path.name}:{binding.original.line}"
         if binding.error:
-            problem = SettingProblem(
-                f"{path.name}:{binding.original.line}", "is not NAME=value", "Correct or remove the line."
-            )
-            found.problems.append(problem)
-        elif binding.key in _NAMES:
-            found.put(binding.key, binding.value or "", f"{path.name}:{binding.original.line}")
+            found.problems.append(SettingProblem(place, "is not NAME=value", "Correct or remove the line."))
+        elif binding.key is not None:
+            found.names.add(binding.key)
+            if binding.key in NAMES:
+                found.put(binding.key, binding.value or "", place)
+            elif binding.key in KNOWN and binding.value:
+                files[binding.key] = binding.value
+    for name, pointed in files.items():
+        _read_secret(name.removesuffix("_FILE"), name, Path(pointed), found)
 
 
 def _read_secret(name: str, told_by: str, path: Path, found: _Gathered) -> None:
     try:
         value = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        found.problems.append(
-            SettingProblem(told_by, f"names {path}, which cannot be read ({why})", "Mount the file, or unset this.")
-        )
+        seen = f"names {path}, which cannot be read ({_reason(error)})"
+        found.problems.append(SettingProblem(told_by, seen, "Mount the file, or unset this."))
         return
     if value == "":
         found.problems.append(
@@ -121,16 +136,32 @@ def _read_secret(name: str, told_by: str, path: Path, found: _Gathered) -> None:
     found.put(name, value, f"file {path}")
 
 
-def _validated(found: _Gathered, problems: list[SettingProblem]) -> Settings | None:
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def _is_text(value: str) -> bool:
+    """False for what Python makes of bytes in the environment that are no text (PEP 383)."""
     try:
-        return Settings.model_validate(found.values)
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _validated(found: _Gathered) -> tuple[Settings, frozenset[str]]:
+    """The settings, and the fields that are wrong: those stand at their default, so that the others can be judged."""
+    broken = {NAMES[name] for p in found.problems for name in (p.name, p.name.removesuffix("_FILE")) if name in NAMES}
+    try:
+        return Settings.model_validate(found.values), frozenset(broken)
     except ValidationError as error:
-        broken = {name for problem in problems for name in (problem.name, problem.name.removesuffix("_FILE"))}
         for detail in error.errors(include_url=False):
-            problem = _problem_of(str(detail["loc"][0]), dict(detail), found.values)
-            if problem.name not in broken:  # its file could not be read: one problem, said once
-                problems.append(problem)
-        return None
+            name = str(detail["loc"][0])
+            if name not in broken:  # its file could not be read: one problem, said once
+                found.problems.append(_problem_of(name, dict(detail), found.values))
+                broken.add(name)
+    good = {name: value for name, value in found.values.items() if name not in broken}
+    return Settings.model_validate({"database_url": _NO_DATABASE, **good}), frozenset(broken)
 
 
 def _problem_of(field_name: str, detail: dict[str, Any], values: Mapping[str, str]) -> SettingProblem:
@@ -140,7 +171,7 @@ def _problem_of(field_name: str, detail: dict[str, Any], values: Mapping[str, st
     fix = _EXAMPLES.get(name) or (f"Default is {default}." if default else f"{info.description}")
     if detail["type"] == "missing":
         return SettingProblem(name, "is not set", fix)
-    seen = _seen(field_name, values[field_name])
+    seen = shown_raw(field_name, values[field_name])
     context = detail.get("ctx", {})
     match detail["type"]:
         case "int_parsing" | "int_from_float":
@@ -164,28 +195,7 @@ def _problem_of(field_name: str, detail: dict[str, Any], values: Mapping[str, st
     return SettingProblem(name, f'"{seen}" {said}', fix)
 
 
-def _seen(field_name: str, value: str) -> str:
-    info = Settings.model_fields[field_name]
-    # repr=False marks addresses that may hold a password: masked in part if they are addresses, else as a whole.
-    secret = "SecretStr" in str(info.annotation) or (info.repr is False and "://" not in value)
-    return MASK if secret else masked_url(value)
-
-
 def _weak_secrets(found: _Gathered) -> list[SettingProblem]:
     value = found.values.get("jwt_secret")
     why = weak_secret(value) if value is not None else None
     return [SettingProblem("JWT_SECRET", why, SECRET_HINT)] if why is not None else []
-
-
-def _unknown_names(environ: Mapping[str, str]) -> list[str]:
-    known = {*_NAMES, *(f"{name}_FILE" for name in _NAMES)}
-    warnings = []
-    for name in sorted(set(environ) - known - _OF_CLIENTS):
-        if _SERVICE_LINK.search(name):
-            continue
-        near = get_close_matches(name, known, n=1, cutoff=0.85)
-        if near:
-            warnings.append(f"{name} is not a setting. Did you mean {near[0]}?")
-        elif name.startswith(_PREFIXES):
-            warnings.append(f"{name} is not a setting.")
-    return warnings

@@ -5,6 +5,7 @@ Values are checked one by one here; what they must be together is checked in ``r
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
@@ -12,6 +13,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from gateway.settings.mailbox import check_display_name, check_mailbox
+
+QUEUES = ("email", "orchestration")  # what GATEWAY_QUEUES may name, short; in full with -queue
+# RFC 6454, 6.2: scheme, host, port if it is not the scheme's own. Browsers send it without a slash at the end.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -48,15 +55,21 @@ def _url_of(*schemes: str) -> AfterValidator:
 
 
 def _one_address(value: str) -> str:
-    local, at, domain = value.rpartition("@")
-    if not (local and at and domain) or any(c in value for c in " <>,;\r\n"):
+    if any(c in value for c in " <>,;\r\n"):
         raise ValueError("is not one bare address such as no-reply@shop.example (the name goes into SMTP_FROM_NAME)")
+    check_mailbox(value)
     return value
 
 
-def _one_line(value: str) -> str:
-    if "\r" in value or "\n" in value:
-        raise ValueError("has a line break")
+def _display_name(value: str) -> str:
+    check_display_name(value)
+    return value
+
+
+def _origins(value: str) -> str:
+    for origin in _words(value):
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(f'holds "{origin}", which is no origin such as https://shop.example (no path, no slash)')
     return value
 
 
@@ -97,7 +110,7 @@ class Settings(BaseModel):
     log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
         "auto", description="Form of log lines: json, console, or auto (console on a terminal, else json)."
     )
-    cors_origin: str | None = Field(
+    cors_origin: Annotated[str, AfterValidator(_origins)] | None = Field(
         None, description="Origins allowed to call from a browser, comma-separated; * is any."
     )
 
@@ -170,7 +183,7 @@ class Settings(BaseModel):
         None, description="Address of the public keys (JWKS) of RS256, ES256 or EdDSA tokens."
     )
     jwt_issuer: str | None = Field(None, description="Demanded iss claim; unset accepts any.")
-    jwt_audience: str | None = Field(None, description="Demanded aud claim; unset accepts any.")
+    jwt_audience: str | None = Field(None, description="Demanded aud claim; must be set beside JWT_JWKS_URL.")
     jwt_leeway_s: Annotated[int, Field(ge=0, le=300)] = Field(
         30, description="Clock difference forgiven in tokens, in seconds."
     )
@@ -190,7 +203,7 @@ class Settings(BaseModel):
     smtp_from_email: Annotated[str, AfterValidator(_one_address)] | None = Field(
         None, description="Sender of mails that name none."
     )
-    smtp_from_name: Annotated[str, AfterValidator(_one_line)] | None = Field(
+    smtp_from_name: Annotated[str, AfterValidator(_display_name)] | None = Field(
         None, description="Sender's name beside SMTP_FROM_EMAIL."
     )
     smtp_pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(

@@ -1,11 +1,15 @@
-"""What settings must be together, and what a secret must be. Pure."""
+"""What settings must be together, what they must find on this machine, and what a secret must be."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.settings.model import Settings
+from gateway.settings.model import QUEUES, Settings
 from gateway.settings.problems import SECRET_HINT, SettingProblem
 
 SECRET_BYTES = 32  # HS256: a key as long as the hash, RFC 7518 section 3.2
@@ -38,13 +42,15 @@ def weak_secret(value: str) -> str | None:
     return None
 
 
-def check_together(settings: Settings, *, serving: bool) -> Iterator[SettingProblem]:
-    """Problems between settings. ``serving`` False: a command that needs the database only."""
-    rules: list[Callable[[Settings], Iterator[SettingProblem]]] = [_redis, _mail_login]
-    if serving:
-        rules += [_callers, _mail]
-    for rule in rules:
-        yield from rule(settings)
+def check_together(settings: Settings, broken: frozenset[str], *, serving: bool) -> Iterator[SettingProblem]:
+    """Problems between settings. ``serving`` False: a command that needs the database only.
+
+    ``broken``: fields that are wrong by themselves. A rule that reads one of them is left out: it would complain of
+    what is not there.
+    """
+    for rule, fields, always in _RULES:
+        if (serving or always) and not any(name.startswith(fields) for name in broken):
+            yield from rule(settings)
 
 
 def _callers(settings: Settings) -> Iterator[SettingProblem]:
@@ -63,6 +69,12 @@ def _callers(settings: Settings) -> Iterator[SettingProblem]:
             "JWT_SECRET",
             "is not set, and neither is JWT_JWKS_URL",
             f"{SECRET_HINT}\nOr set JWT_JWKS_URL to your identity provider's keys.",
+        )
+    if settings.jwt_jwks_url is not None and settings.jwt_audience is None:
+        yield SettingProblem(
+            "JWT_AUDIENCE",
+            "is not set, but JWT_JWKS_URL is: tokens that the provider made for other services would be accepted",
+            "Set it to the aud claim of the tokens that are meant for this gateway.",
         )
     if settings.jwt_jwks_url is not None and not _safe_to_fetch(settings.jwt_jwks_url):
         yield SettingProblem(
@@ -101,3 +113,52 @@ def _mail(settings: Settings) -> Iterator[SettingProblem]:
             "Set your mail server, for example SMTP_HOST=smtp.shop.example.\n"
             "To send none from here: GATEWAY_ROLE=api, or GATEWAY_QUEUES without email.",
         )
+
+
+def _queues(settings: Settings) -> Iterator[SettingProblem]:
+    if settings.queue_names == ():
+        yield SettingProblem("GATEWAY_QUEUES", "names no queue", f"Known: {', '.join(QUEUES)}. Default is *, all.")
+    for name in settings.queue_names or ():
+        if name.removesuffix("-queue") in QUEUES:
+            continue
+        near = get_close_matches(name, QUEUES, n=1)
+        fix = f'Did you mean "{near[0]}"?' if near else "Default is *, all of them."
+        yield SettingProblem("GATEWAY_QUEUES", f'No queue named "{name}". Known: {", ".join(QUEUES)}.', fix)
+
+
+def _authorities(settings: Settings) -> Iterator[SettingProblem]:
+    path = settings.smtp_ca_bundle
+    if path is None:
+        return
+    fix = "Mount the PEM file of your authority there, or unset this."
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        yield SettingProblem("SMTP_CA_BUNDLE", f"names {path}, which holds no certificate in PEM form", fix)
+    except OSError as error:
+        yield SettingProblem("SMTP_CA_BUNDLE", f"names {path}, which cannot be read ({error.strerror})", fix)
+
+
+def _host(settings: Settings) -> Iterator[SettingProblem]:
+    try:
+        ip_address(settings.host)
+        return
+    except ValueError:
+        pass  # a name
+    try:
+        socket.getaddrinfo(settings.host, None)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no host name"
+        yield SettingProblem("HOST", f'"{settings.host}" is no address ({why})', "Use 0.0.0.0 or 127.0.0.1.")
+
+
+# Each with the beginnings of the fields that it reads, and whether it holds for commands that serve nothing too.
+_RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
+    (_redis, ("redis_", "use_job_queue"), True),
+    (_mail_login, ("smtp_user", "smtp_password"), True),
+    (_queues, ("gateway_queues",), True),
+    (_callers, ("gateway_role", "auth_mode", "host", "jwt_"), False),
+    (_mail, ("gateway_role", "gateway_queues", "disable_", "smtp_host"), False),
+    (_authorities, ("smtp_ca_bundle",), False),
+    (_host, ("host",), False),
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,17 +14,22 @@ from pydantic_core import PydanticUndefined
 from gateway.settings.model import Settings
 
 MASK = "•••"
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|credential|signature", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One line of ``config show``. ``value`` and ``default`` are masked texts; None is unset, or no default."""
+    """One line of ``config show``. ``value`` and ``default`` are masked texts; None is unset, or no default.
+
+    ``problem``: what is wrong with it; None is nothing.
+    """
 
     name: str
     value: str | None
     default: str | None
     source: str
     description: str
+    problem: str | None = None
 
 
 def setting_rows(settings: Settings | None = None, sources: Mapping[str, str] | None = None) -> list[SettingRow]:
@@ -35,6 +41,24 @@ def setting_rows(settings: Settings | None = None, sources: Mapping[str, str] | 
         source = (sources or {}).get(field, "default")
         rows.append(SettingRow(field.upper(), shown(value), shown(default), source, info.description or ""))
     return rows
+
+
+def raw_rows(values: Mapping[str, str], sources: Mapping[str, str], problems: Mapping[str, str]) -> list[SettingRow]:
+    """Rows of settings that are not all valid: ``values`` as they were written, by field; ``problems`` by variable."""
+    rows = []
+    for row in setting_rows(None, sources):
+        raw = values.get(row.name.lower())
+        value = row.value if raw is None else shown_raw(row.name.lower(), raw)
+        rows.append(replace(row, value=value, problem=problems.get(row.name)))
+    return rows
+
+
+def shown_raw(field: str, value: str) -> str:
+    """A value as it was written, without its secrets."""
+    info = Settings.model_fields[field]
+    # repr=False marks addresses that may hold a password: masked in part if they are addresses, else as a whole.
+    secret = "SecretStr" in str(info.annotation) or (info.repr is False and "://" not in value)
+    return MASK if secret else masked_url(value)
 
 
 def shown(value: Any) -> str | None:
@@ -64,7 +88,7 @@ def masked_url(text: str) -> str:
         name, colon, _ = user.partition(":")
         netloc = f"{name}:{MASK}@{host}" if colon else f"{name}@{host}"
     query = "&".join(
-        f"{pair.split('=', 1)[0]}={MASK}" if "password" in pair.split("=", 1)[0].lower() else pair
+        f"{pair.split('=', 1)[0]}={MASK}" if _SECRET_NAME.search(pair.split("=", 1)[0]) else pair
         for pair in parts.query.split("&")
     )
     # Not geturl(): it drops the slashes of unix:///path.

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
-from gateway.settings import Role, Settings, SettingsError, load, masked_url, setting_rows
+from gateway.services.email.queue import email_policy
+from gateway.services.orchestration.queue import orchestration_policy
+from gateway.settings import QUEUES, Role, Settings, SettingsError, load, masked_url, setting_rows
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
 GOOD = {"DATABASE_URL": "postgresql://gw:pw@db/gateway", "JWT_SECRET": SECRET, "SMTP_HOST": "smtp.example"}
@@ -46,13 +49,14 @@ def test_all_problems_are_reported_together_with_secrets_masked(nowhere: Path) -
         "JWT_SECRET": "change-me",
         "EMAIL_ATTEMPTS": "many",
         "SMTP_FROM_EMAIL": "Shop",
+        "SMTP_HOST": "smtp.example",
     }
     with pytest.raises(SettingsError) as raised:
         load(environ, nowhere)
     message = str(raised.value)
     assert message.startswith("Cannot start: 5 settings need attention\n\n  ")
     assert message.endswith("\n\n  All settings: gateway config docs")
-    for name in environ:
+    for name in set(environ) - {"SMTP_HOST"}:
         assert f"\n  {name:<16}" in message
     assert "hunter2" not in message
     assert "mysql://root:•••@db/x" in message
@@ -96,7 +100,10 @@ def test_weak_secrets_are_a_warning_in_development(nowhere: Path) -> None:
 def test_missing_ones_are_named(nowhere: Path) -> None:
     with pytest.raises(SettingsError) as raised:
         load({"SMTP_HOST": "smtp.example"}, nowhere)
-    assert [(p.name, p.seen) for p in raised.value.problems] == [("DATABASE_URL", "is not set")]
+    assert [(p.name, p.seen) for p in raised.value.problems] == [
+        ("DATABASE_URL", "is not set"),
+        ("JWT_SECRET", "is not set, and neither is JWT_JWKS_URL"),
+    ]
     assert set(problems_of({"DATABASE_URL": GOOD["DATABASE_URL"]}, nowhere)) == {"JWT_SECRET", "SMTP_HOST"}
 
 
@@ -235,3 +242,124 @@ def test_masked_url_keeps_what_helps() -> None:
     assert masked_url("postgresql://gw:pw@db:5432/x?sslmode=require&password=pw") == (
         "postgresql://gw:•••@db:5432/x?sslmode=require&password=•••"
     )
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "token", "access_token", "client_secret", "apiKey", "pwd"])
+def test_masked_url_hides_whatever_is_named_like_a_secret(name: str) -> None:
+    assert masked_url(f"https://h/x?{name}=hunter2&db=1") == f"https://h/x?{name}=•••&db=1"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "said"),
+    [
+        ({"SMTP_FROM_EMAIL": "a@b"}, "SMTP_FROM_EMAIL", "should have a period"),
+        ({"SMTP_FROM_EMAIL": "é@example.com"}, "SMTP_FROM_EMAIL", "SMTPUTF8"),
+        ({"SMTP_FROM_EMAIL": "Shop <a@example.com>"}, "SMTP_FROM_EMAIL", "one bare address"),
+        ({"SMTP_FROM_NAME": "x" * 201}, "SMTP_FROM_NAME", "at most 200"),
+        ({"SMTP_FROM_NAME": "Shop\r\nBcc: x@evil.example"}, "SMTP_FROM_NAME", "line break"),
+        ({"GATEWAY_QUEUES": "mail"}, "GATEWAY_QUEUES", 'No queue named "mail". Known: email, orchestration.'),
+        ({"GATEWAY_QUEUES": "email,emial"}, "GATEWAY_QUEUES", 'No queue named "emial"'),
+        ({"GATEWAY_QUEUES": ","}, "GATEWAY_QUEUES", "names no queue"),
+        ({"HOST": "nonexistent.invalid"}, "HOST", "is no address"),
+        ({"CORS_ORIGIN": "not a url"}, "CORS_ORIGIN", "is no origin"),
+        ({"CORS_ORIGIN": "https://a.example, https://b.example/"}, "CORS_ORIGIN", '"https://b.example/"'),
+        ({"JWT_JWKS_URL": "https://id.example/jwks"}, "JWT_AUDIENCE", "JWT_JWKS_URL is"),
+        ({"SMTP_CA_BUNDLE": "/nonexistent"}, "SMTP_CA_BUNDLE", "No such file"),
+        ({"SMTP_CA_BUNDLE": __file__}, "SMTP_CA_BUNDLE", "no certificate in PEM form"),
+        ({"SMTP_HOST": "smtp\udcff.example"}, "SMTP_HOST", "is not UTF-8 text"),
+    ],
+)
+def test_what_would_fail_later_stops_the_start(given: dict[str, str], name: str, said: str, nowhere: Path) -> None:
+    found = problems_of(GOOD | given, nowhere)
+    assert said in found[name]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"SMTP_FROM_EMAIL": "no-reply@bücher.example", "SMTP_FROM_NAME": "Müller, Ada"},
+        {"SMTP_FROM_EMAIL": "gateway@localhost"},
+        {"GATEWAY_QUEUES": "email-queue, orchestration"},
+        {"CORS_ORIGIN": "*"},
+        {"CORS_ORIGIN": "https://shop.example:8443,capacitor://localhost"},
+        {"HOST": "localhost"},
+        {"JWT_JWKS_URL": "https://id.example/jwks", "JWT_AUDIENCE": "gateway"},
+    ],
+)
+def test_what_will_work_is_accepted(given: dict[str, str], nowhere: Path) -> None:
+    assert load(GOOD | given, nowhere).warnings == ()
+
+
+def test_a_bundle_of_authorities_is_read(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(bundle)
+    assert load(GOOD | {"SMTP_CA_BUNDLE": str(bundle)}, tmp_path / "no-secrets").settings.smtp_ca_bundle == bundle
+
+
+def test_the_queues_that_may_be_named_are_those_that_there_are() -> None:
+    settings = Settings(database_url="postgresql://db/x")
+    policies = (email_policy(settings), orchestration_policy(settings))
+    assert tuple(policy.name for policy in policies) == tuple(f"{name}-queue" for name in QUEUES)
+
+
+def test_a_value_that_is_wrong_does_not_hide_what_others_are_together(nowhere: Path) -> None:
+    environ = {"GATEWAY_QUEUES": "mail", "EMAIL_ATTEMPTS": "many", "REDIS_URL": "nonsense", "REDIS_REQUIRED": "true"}
+    # No complaint that REDIS_REQUIRED is without a Redis: one is named.
+    assert set(problems_of(environ, nowhere)) == {
+        "DATABASE_URL",
+        "EMAIL_ATTEMPTS",
+        "GATEWAY_QUEUES",
+        "JWT_SECRET",
+        "REDIS_URL",
+    }
+
+
+def test_a_missing_setting_is_told_with_the_name_that_was_given_instead(nowhere: Path) -> None:
+    environ = GOOD | {"DATABSE_URL": "postgresql://db/x", "REDIS_ULR": "x"}
+    del environ["DATABASE_URL"]
+    with pytest.raises(SettingsError) as raised:
+        load(environ, nowhere)
+    [problem] = raised.value.problems
+    assert problem.seen == "is not set. DATABSE_URL is no setting: did you mean DATABASE_URL?"
+    assert raised.value.warnings == ("REDIS_ULR is not a setting. Did you mean REDIS_URL?",)
+    assert "\n  warning: REDIS_ULR is not a setting. Did you mean REDIS_URL?\n" in str(raised.value)
+
+
+def test_an_env_file_that_is_no_text_is_a_problem(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_bytes(b"PORT=4000\nSMTP_FROM_NAME=Caf\xe9\n")
+    with pytest.raises(SettingsError) as raised:
+        load(GOOD, tmp_path, env_file=env_file)
+    assert [(p.name, p.seen) for p in raised.value.problems] == [(".env", "cannot be read (not UTF-8 text)")]
+
+
+def test_an_env_file_may_point_at_secrets_and_its_unknown_names_are_told(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("of the file\n")
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"\ufeffSMTP_USER=me\nSMTP_PASSWORD_FILE={password}\nREDIS_ULR=x\n")
+    loaded = load(GOOD, tmp_path / "no-secrets", env_file=env_file)
+    assert loaded.settings.smtp_password is not None
+    assert loaded.settings.smtp_password.get_secret_value() == "of the file"
+    assert loaded.sources["smtp_password"] == f"file {password}"
+    assert loaded.warnings == ("REDIS_ULR is not a setting. Did you mean REDIS_URL?",)
+    over = load(GOOD | {"SMTP_PASSWORD": "plain"}, tmp_path / "no-secrets", env_file=env_file).settings.smtp_password
+    assert over is not None and over.get_secret_value() == "plain"
+
+
+def test_settings_that_are_not_valid_are_still_shown_each_with_its_problem(nowhere: Path) -> None:
+    environ = {"EMAIL_ATTEMPTS": "many", "PORT": "4000", "REDIS_URL": "redis://:hunter2@r:1", "JWT_SECRET": SECRET}
+    with pytest.raises(SettingsError) as raised:
+        load(environ, nowhere, serving=False)
+    rows = {row.name: row for row in raised.value.rows}
+    assert set(rows) == {row.name for row in setting_rows()}
+    assert (rows["EMAIL_ATTEMPTS"].value, rows["EMAIL_ATTEMPTS"].problem) == ("many", '"many" is not a whole number')
+    assert (rows["DATABASE_URL"].value, rows["DATABASE_URL"].problem) == (None, "is not set")
+    assert (rows["PORT"].value, rows["PORT"].source, rows["PORT"].problem) == ("4000", "environment", None)
+    assert (rows["REDIS_URL"].value, rows["JWT_SECRET"].value) == ("redis://:•••@r:1", "•••")
+    assert rows["EMAIL_QUEUE_CONCURRENCY"].value == "5"
+
+
+def test_a_command_without_a_database_asks_for_none(nowhere: Path) -> None:
+    for environ in ({"JWT_SECRET": SECRET}, {"JWT_SECRET": SECRET, "DATABASE_URL": "mysql://db"}):
+        assert load(environ, nowhere, serving=False, database=False).settings.jwt_secret is not None

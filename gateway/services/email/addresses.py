@@ -10,15 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import email_validator
-from email_validator import EmailNotValidError, validate_email
+from gateway.settings.mailbox import CONTROL, check_display_name, check_mailbox
 
-MAX_NAME = 200  # characters; keeps a quoted display name far below the 998 bytes of a header line (RFC 5322, 2.1.1)
-
-# The library's own switch: what is not in this list of names is not refused as "special use" (its README, "Advanced").
-email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322, 3.2.3
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -48,15 +41,20 @@ def parse_address(text: str) -> Address:
 
     Raises ValueError: a sentence that names what is wrong and how to fix it.
     """
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise ValueError("the address contains a line break or control character; remove it")
     stripped = text.strip()
     if not stripped:
         raise ValueError("the address is empty; write it as name@example.com")
     name, addr = split_name(stripped)
-    if len(name) > MAX_NAME:
-        raise ValueError(f"the display name has {len(name)} characters; use at most {MAX_NAME}")
-    local, domain = _check(addr, stripped)
+    try:
+        check_display_name(name)
+    except ValueError as error:
+        raise ValueError(f"the display name {error}") from None
+    try:
+        local, domain = check_mailbox(addr)
+    except ValueError as error:
+        raise ValueError(f"{_shown(stripped)} {error}") from None
     return Address(name, local, domain)
 
 
@@ -80,33 +78,6 @@ def quote_name(name: str) -> str:
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _check(addr: str, seen: str) -> tuple[str, str]:
-    local, at, domain = addr.rpartition("@")
-    if not at:
-        raise ValueError(f"{_shown(seen)} has no @; write it as name@example.com")
-    if "," in addr or ";" in addr:
-        raise ValueError(f"{_shown(seen)} looks like several addresses; give each one as its own item")
-    if not local.isascii():
-        raise ValueError(
-            f"{_shown(seen)} has non-ASCII characters before the @, which needs SMTPUTF8 (not supported); "
-            "use an ASCII address of the same person"
-        )
-    try:
-        checked = validate_email(
-            addr,
-            check_deliverability=False,
-            globally_deliverable=domain.lower() != "localhost",
-            allow_smtputf8=False,
-            strict=True,
-        )
-    except EmailNotValidError as error:
-        raise ValueError(f"{_shown(seen)} is not an address: {error}") from None
-    ascii_local, ascii_domain = checked.ascii_local_part, checked.ascii_domain
-    if ascii_local is None or ascii_domain is None:
-        raise ValueError(f"{_shown(seen)} has no ASCII form; use an ASCII address")
-    return ascii_local, ascii_domain
 
 
 def _shown(text: str) -> str:
