@@ -5,6 +5,7 @@ Every route names its demand in ``opt={"access": ...}``; a route without one is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -39,13 +40,25 @@ SCOPES_OF: dict[Role, frozenset[Scope]] = {
     Role.ADMIN: frozenset(Scope),
 }
 
+# What a scope of an API key includes; people's roles list theirs in full.
+_INCLUDED: dict[Scope, frozenset[Scope]] = {
+    Scope.ADMIN_WRITE: frozenset({Scope.ADMIN_OPERATE, Scope.ADMIN_READ}),
+}
+
 PUBLIC = "public"  # opt={"access": PUBLIC}: no token needed
+
+
+def with_included(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """The scopes, and those that they include."""
+    given = frozenset(scopes)
+    return given.union(*(_INCLUDED.get(scope, frozenset()) for scope in given))
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The authenticated caller. ``id`` is the token's subject, or the API key's id; it is what rows belong to.
 
-    ``sees_all``: rows of others too (role viewer and above, or scope admin:read).
+    ``sees_all``: may read the rows of others too (role viewer and above, or scope admin:read).
+    ``changes_all``: may change and repeat them too (role operator and above, or scope admin:operate).
     """
 
     id: str
@@ -56,6 +69,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sees_all(self) -> bool:
         return Scope.ADMIN_READ in self.scopes
+
+    @property
+    def changes_all(self) -> bool:
+        return Scope.ADMIN_OPERATE in self.scopes
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes

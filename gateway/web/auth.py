@@ -14,7 +14,7 @@ from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from gateway.access import PUBLIC, SCOPES_OF, Principal, Role, Scope
+from gateway.access import PUBLIC, SCOPES_OF, Principal, Role, Scope, with_included
 from gateway.infra.http import open_http
 from gateway.infra.postgres import is_unavailable
 from gateway.problem import Problem
@@ -106,7 +106,7 @@ class Authenticator:
             recording = asyncio.create_task(self._record_use(owner.id), name="record-key-use")
             self._recording[owner.id] = recording
             recording.add_done_callback(lambda _: self._recording.pop(owner.id, None))
-        return Principal(id=str(owner.id), kind="key", scopes=owner.scopes)
+        return Principal(id=str(owner.id), kind="key", scopes=with_included(owner.scopes))
 
     async def _record_use(self, key_id: UUID) -> None:
         try:

@@ -87,8 +87,9 @@ async def test_the_list_of_failures_is_bounded(app: MailApp, server: ScriptedSmt
 async def test_one_failed_job_is_retried_and_its_mail_is_sent(app: MailApp, server: ScriptedSmtp) -> None:
     (mail_id,) = await failed_mails(app, server, 1)
     job_id = (await app.show(mail_id))["jobId"]
-    answer = await app.call("POST", f"{QUEUE}/retry/{job_id}", user="admin")
+    answer = await app.call("POST", f"{QUEUE}/retry/{job_id.upper()}", user="admin")
     assert (answer.status_code, answer.json()) == (200, {"success": True, "message": "Job queued for retry"})
+    assert await app.pool.fetchval("SELECT subject FROM admin_audit") == job_id
     shown = await eventually(lambda: app.has_status(mail_id, "sent"))
     assert shown["recipients"][0]["status"] == "accepted"
     assert len(await server.wait_for(1)) == 1

@@ -257,7 +257,7 @@ async def test_a_mail_can_be_cancelled_until_it_is_being_sent(app: MailApp, serv
     shown = await eventually(lambda: app.has_status(sent, "sent"))
     assert len(server.messages) == 1
     late = await app.call("POST", f"/emails/{sent}/cancel")
-    assert (late.status_code, late.json()["error"]["code"]) == (409, "already_processing")
+    assert (late.status_code, late.json()["error"]["code"]) == (409, "already_finished")
     assert kinds(await app.show(mail_id)) == ["queued", "cancelled"]
     assert shown["status"] == "sent"
 

@@ -17,6 +17,11 @@ from tests.support.web import ADMIN, serving, settings_for
 Pool = asyncpg.Pool  # generic for type checkers only
 
 
+@get("/operate", opt={"access": Scope.ADMIN_OPERATE})
+async def operate() -> dict[str, Any]:
+    return {}
+
+
 @get("/read", opt={"access": Scope.EMAILS_READ})
 async def read(request: Request[Principal, Any, Any]) -> dict[str, Any]:
     return {"id": request.user.id, "kind": request.user.kind, "seesAll": request.user.sees_all}
@@ -108,6 +113,15 @@ async def test_a_key_cannot_make_a_stronger_one(database_url: str, pool: Pool) -
         answer = await client.post("/api/v1/admin/keys", json=body, headers=bearer(key))
     assert answer.status_code == 403
     assert "emails:send" in answer.json()["error"]["message"]
+
+
+async def test_admin_write_includes_operating_and_reading(database_url: str, pool: Pool) -> None:
+    writer, _ = await create_key(pool, "writer", [Scope.ADMIN_WRITE], "me")
+    reader, _ = await create_key(pool, "reader", [Scope.ADMIN_READ], "me")
+    async with serving(settings_for(database_url), routes=(operate,)) as (client, _):
+        assert (await client.get("/operate", headers=bearer(writer))).status_code == 200
+        assert (await client.get("/api/v1/admin/keys", headers=bearer(writer))).status_code == 200
+        assert (await client.get("/operate", headers=bearer(reader))).status_code == 403
 
 
 async def test_names_and_scopes_are_demanded(pool: Pool) -> None:

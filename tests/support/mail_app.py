@@ -34,7 +34,13 @@ from tests.support.smtp_server import Received
 
 PEOPLE = {
     name: Principal(id=name, kind="user", role=role, scopes=SCOPES_OF[role])
-    for name, role in (("ann", Role.USER), ("bob", Role.USER), ("viewer", Role.VIEWER), ("admin", Role.ADMIN))
+    for name, role in (
+        *(("ann", Role.USER), ("bob", Role.USER)),
+        *(("viewer", Role.VIEWER), ("operator", Role.OPERATOR), ("admin", Role.ADMIN)),
+    )
+} | {
+    # An application that may send, and look at everything.
+    "watcher": Principal(id="watcher", kind="key", scopes=frozenset({Scope.EMAILS_SEND, Scope.ADMIN_READ})),
 }
 
 

@@ -49,10 +49,11 @@ class AdminEmailQueueController(Controller):
         self, request: Admin, platform: ThePlatform, queue: Queue, job_id: FromPath[str]
     ) -> dict[str, Any]:
         try:
-            await queue.retry_job(UUID(job_id))
+            wanted = UUID(job_id)
+            await queue.retry_job(wanted)
         except (ValueError, JobNotFound, WrongState):
             raise Problem(404, "not_found", "Job not found or not failed") from None
-        await _audit(request, platform, "job.retry", job_id, {})
+        await _audit(request, platform, "job.retry", str(wanted), {})
         return {"success": True, "message": "Job queued for retry"}
 
     @post("/retry-failed", opt=OPERATE, status_code=202, summary="Send all failed e-mails' jobs again")

@@ -48,6 +48,12 @@ def visible_to(caller: Principal) -> str | None:
     return None if caller.sees_all else caller.id
 
 
+def changeable_by(caller: Principal) -> str | None:
+    """The owner whose mails the caller may cancel, move and send again; None: everybody's. Seeing is not enough: a
+    repeated mail goes to whom the caller names."""
+    return None if caller.changes_all else caller.id
+
+
 class EmailService:
     """Raises ``Problem`` for what the caller did wrong, and what asyncpg raises when the ledger is away."""
 
@@ -71,7 +77,7 @@ class EmailService:
         at once. Raises Problem 404, and 409 ``not_finished`` while the original may still be sent."""
 
         async def work(connection: Connection, inserted: list[Inserted]) -> Answer:
-            row = await self.store.original(connection, mail_id, visible_to(call.caller))
+            row = await self.store.original(connection, mail_id, changeable_by(call.caller))
             if row is None:
                 raise not_found(mail_id)
             if row["status"] in OPEN_STATUSES:
@@ -86,35 +92,43 @@ class EmailService:
 
     async def reschedule(self, caller: Principal, mail_id: UUID, moment: datetime) -> MailSummary:
         """Send a scheduled mail at another time; a past one means now. Raises Problem 404 and 409 ``not_scheduled``."""
-        mail = await self.visible(caller, mail_id)
+        mail = await self._changeable(caller, mail_id)
         try:
             if mail.status != "scheduled":
                 raise WrongState(mail.job_id, mail.status, "")
             await self._engine.reschedule(mail.job_id, moment)
         except (WrongState, JobNotFound):
-            status = (await self.visible(caller, mail_id)).status
+            status = (await self._changeable(caller, mail_id)).status
             message = f"the mail is {status}; only a scheduled mail can be rescheduled"
             raise Problem(409, "not_scheduled", message) from None
-        return await self.visible(caller, mail_id)
+        return await self._changeable(caller, mail_id)
 
     async def cancel(self, caller: Principal, mail_id: UUID) -> None:
         """Do not send a mail that is not being sent yet. Cancelling twice is no mistake. Raises Problem 404 and 409
-        ``already_processing``."""
-        mail = await self.visible(caller, mail_id)
+        ``already_processing`` or ``already_finished``."""
+        mail = await self._changeable(caller, mail_id)
         if mail.status == "cancelled":
             return
         try:
             await self._engine.cancel(mail.job_id, f"cancelled by {caller.id}")
         except (WrongState, JobNotFound):
-            status = (await self.visible(caller, mail_id)).status
+            status = (await self._changeable(caller, mail_id)).status
             if status == "cancelled":  # somebody else was faster
                 return
+            code = "already_processing" if status in OPEN_STATUSES else "already_finished"
             message = f"the mail is {status}; only a mail that is not being sent yet can be cancelled"
-            raise Problem(409, "already_processing", message) from None
+            raise Problem(409, code, message) from None
 
     async def visible(self, caller: Principal, mail_id: UUID) -> MailSummary:
         """Raises Problem 404, also for somebody else's mail."""
-        found = await self.store.get(mail_id, visible_to(caller))
+        return await self._owned(mail_id, visible_to(caller))
+
+    async def _changeable(self, caller: Principal, mail_id: UUID) -> MailSummary:
+        """Raises Problem 404, also for a mail that the caller may only see."""
+        return await self._owned(mail_id, changeable_by(caller))
+
+    async def _owned(self, mail_id: UUID, owner: str | None) -> MailSummary:
+        found = await self.store.get(mail_id, owner)
         if found is None:
             raise not_found(mail_id)
         return found[0]
@@ -160,7 +174,7 @@ class EmailService:
 
 
 def not_found(mail_id: UUID | str) -> Problem:
-    return Problem(404, "not_found", f"there is no e-mail {str(mail_id)[:64]!r} that you may see")
+    return Problem(404, "not_found", f"there is no e-mail {str(mail_id)[:64]!r} for you")
 
 
 def _job_data(mail: NewMail) -> EmailJobData:
