@@ -9,12 +9,15 @@ from uuid import UUID
 
 import asyncpg
 
+from gateway.jobs.batcher import Batcher
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.jobs.job import Inserted, JobRecord, JobState, NewJob, QueueCounts
 from gateway.jobs.records import QueueStatus, Records, Replica
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Connection, Store
+
+_MOST_AT_ONCE = 500  # jobs in one commit
 
 
 class Engine:
@@ -26,6 +29,7 @@ class Engine:
         self._store = store
         self._records = records
         self._dispatcher = dispatcher
+        self._submits: Batcher[NewJob, Inserted] = Batcher("submit", self.submit_many, _MOST_AT_ONCE)
 
     @property
     def mode(self) -> str:
@@ -33,8 +37,10 @@ class Engine:
         return self._dispatcher.mode
 
     async def submit(self, job: NewJob) -> Inserted:
-        """Commit one job and say that it is ready. It is safe when this returns."""
-        return (await self.submit_many([job]))[0]
+        """Commit one job and say that it is ready. It is safe when this returns. Submits of the same moment share one
+        commit."""
+        self.registry.queue(job.queue)  # an unknown queue is this caller's mistake alone
+        return await self._submits.add(job)
 
     async def submit_many(self, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
         done = await self._store.insert(jobs, self._attempts(jobs))

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.errors import Cancel, Fail, Retry, Snooze, WrongState
-from gateway.jobs.job import JobState, NewJob
+from gateway.jobs.job import Inserted, JobState, NewJob
 from gateway.jobs.policy import StallPolicy
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
@@ -272,6 +272,22 @@ async def test_a_dedupe_key_belongs_to_one_open_job(make: Make) -> None:
     await one.work()
     await eventually(lambda: one.settled("completed"))
     assert not (await one.engine.submit(second)).duplicate
+
+
+async def test_submits_of_one_moment_share_a_commit_and_not_their_mistakes(make: Make, pool: Pool) -> None:
+    one = await make()
+    jobs = [NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": n}) for n in range(40)]
+    jobs[7] = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": "a\x00b"})
+    jobs[20] = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": 20}, dedupe_key="same")
+    jobs[30] = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": 30}, dedupe_key="same")
+    answers = await asyncio.gather(*(one.engine.submit(job) for job in jobs), return_exceptions=True)
+    assert [n for n, answer in enumerate(answers) if isinstance(answer, BaseException)] == [7]
+    assert isinstance(answers[30], Inserted)
+    assert (answers[30].duplicate, answers[30].id) == (True, jobs[20].id)
+    commits = await pool.fetchval("SELECT count(DISTINCT xmin::text) FROM jobs")
+    assert commits < 15, "each job had a commit of its own"
+    await one.work()
+    await eventually(lambda: len(one.settled("completed")) == 38)
 
 
 async def test_F_a_vanished_holder_is_a_stall_and_the_second_one_fails_the_job(make: Make, pool: Pool) -> None:
