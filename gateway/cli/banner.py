@@ -11,9 +11,9 @@ from typing import Any
 from gateway import __version__
 from gateway.cli.instance import DevFile
 from gateway.services.email.routes import EMAILS_PATH
+from gateway.settings import QUEUES
 from gateway.web.docs import DOCS_PATH
 
-QUEUES = ("email", "orchestration")
 TRY_BODY = {"to": "you@example.com", "subject": "Hello", "text": "It works"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from gateway.cli.output import print_json, print_table
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 20.0  # of the mail server: to connect, secure and log in
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,12 @@ class Finding:
 @click.command(cls=GatewayCommand)
 def check() -> None:
     """Check settings and connections; exit 0 or 1."""
-    settings = load_settings(environment(invocation()), serving=True).settings
+    try:
+        settings = load_settings(environment(invocation()), serving=True).settings
+    except CliError as error:
+        if invocation().json:
+            print_json([asdict(Finding("settings", False, error.message))])
+        raise CliError(error.message, code="check_failed") from error
     findings = [Finding("settings", True, "valid"), *run_loop(_connections(settings))]
     if invocation().json:
         print_json([asdict(finding) for finding in findings])
@@ -49,7 +53,7 @@ async def _connections(settings: Settings) -> list[Finding]:
     if (redis_url := settings.queue_redis_url) is not None:
         checks.append(_redis(redis_url))
     if settings.smtp_host is not None:
-        checks.append(_smtp(settings.smtp_host, settings.smtp_port))
+        checks.append(_smtp(settings, settings.smtp_host))
     return list(await asyncio.gather(*checks))
 
 
@@ -83,14 +87,23 @@ async def _redis(url: str) -> Finding:
     return Finding("redis", True, f"{masked_url(url)} answers")
 
 
-async def _smtp(host: str, port: int) -> Finding:
+async def _smtp(settings: Settings, host: str) -> Finding:
+    from gateway.services.email import smtp_settings
+    from gateway.services.email.smtp import SmtpPool
+    from gateway.services.email.smtp_answers import SmtpFailure
+
+    transport = SmtpPool(smtp_settings(settings, host))
+    await transport.start()
+    server = f"{host}:{settings.smtp_port}"
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
-        said = f"SMTP_HOST {host}:{port} is not reachable ({error or 'no answer'}). Mails would wait, not fail."
-        return Finding("smtp", False, said)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return Finding("smtp", True, f"{host}:{port} accepts connections")
+            await transport.check()
+    except SmtpFailure as failure:
+        answer = f" It said: {failure.reply}" if failure.reply else ""
+        return Finding("smtp", False, f"SMTP_HOST {server}: {failure}.{answer} Mails would wait, not fail.")
+    except TimeoutError:
+        return Finding("smtp", False, f"SMTP_HOST {server} is not ready within {TIMEOUT_S:g} s. Mails would wait.")
+    finally:
+        await transport.stop()
+    login = f", login as {settings.smtp_user} accepted" if settings.smtp_user else ""
+    return Finding("smtp", True, f"{server} takes mails{login}")

@@ -29,8 +29,13 @@ class Client:
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         return self._call("GET", path, params={name: value for name, value in query.items() if value is not None})
 
-    def post(self, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-        return self._call("POST", path, json=body if body is not None else {}, headers=headers)
+    def post(
+        self, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **query: str
+    ) -> dict[str, Any]:
+        return self._call("POST", path, json=body if body is not None else {}, headers=headers, params=query)
+
+    def delete(self, path: str) -> None:
+        self._answer("DELETE", path)
 
     def pages(self, path: str, limit: int, **query: Any) -> list[Any]:
         """Up to ``limit`` rows of a list, over as many pages as that takes."""
@@ -45,19 +50,22 @@ class Client:
         return rows
 
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        body = _json_object(self._answer(method, path, **request))
+        if body is None:
+            raise CliError(f"{self.target.url} is not a gateway: {path} did not answer JSON", Exit.UNREACHABLE)
+        return body
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **request)
         except httpx.TimeoutException as error:
             raise CliError(f"{self.target.url} did not answer within {TIMEOUT_S:.0f} s", Exit.UNREACHABLE) from error
         except httpx.TransportError as error:
-            message = f"{self.target.url} is not reachable ({error}). Is it running? gateway status"
+            message = f"{self.target.url} is not reachable ({error}). Is it running there? --url names another one."
             raise CliError(message, Exit.UNREACHABLE) from error
-        body = _json_object(response)
-        if response.is_success:
-            if body is None:
-                raise CliError(f"{self.target.url} is not a gateway: {path} did not answer JSON", Exit.UNREACHABLE)
-            return body
-        raise _refusal(response, body, self.target)
+        if not response.is_success:
+            raise _refusal(response, _json_object(response), self.target)
+        return response
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any] | None:

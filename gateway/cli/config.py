@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from gateway.cli.command import GatewayGroup, invocation
-from gateway.cli.local import environment, load_settings
-from gateway.cli.output import print_json, print_table
+from gateway.cli.errors import CliError
+from gateway.cli.local import ENV_FILE, environment
+from gateway.cli.output import print_json, print_table, say
 
 
 @click.group(cls=GatewayGroup)
@@ -16,14 +17,24 @@ def config() -> None:
 
 @config.command("show")
 def show() -> None:
-    """Effective values, and where each came from."""
-    from gateway.settings import setting_rows
+    """Effective values, where each came from, and what is wrong with it. Exit code 1 when something is wrong."""
+    from gateway.settings import SettingsError, load, setting_rows
 
-    loaded = load_settings(environment(invocation()), serving=False)
-    rows = setting_rows(loaded.settings, loaded.sources)
+    problem: SettingsError | None = None
+    try:
+        loaded = load(environment(invocation()), env_file=ENV_FILE, serving=False)
+        rows, warnings = setting_rows(loaded.settings, loaded.sources), loaded.warnings
+    except SettingsError as error:
+        rows, warnings, problem = list(error.rows), (), error
+    for warning in warnings:
+        say(f"warning: {warning}")
     if invocation().json:
-        return print_json({row.name: {"value": row.value, "source": row.source} for row in rows})
-    print_table(["setting", "value", "source"], [[row.name, row.value, row.source] for row in rows])
+        print_json({row.name: {"value": row.value, "source": row.source, "problem": row.problem} for row in rows})
+    else:
+        columns = ["setting", "value", "source", "problem"]
+        print_table(columns, [[row.name, row.value, row.source, row.problem] for row in rows])
+    if problem is not None:
+        raise CliError(problem.told("These settings are not valid"), code="invalid_settings") from problem
 
 
 @config.command("docs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from gateway.cli.output import ago, print_facts, print_json, print_table, say
 
 PATH = "/api/v1/admin/jobs"
 QUEUES = "/api/v1/admin/queues"
+RETRY_FAILED = "/api/v1/admin/email/queue/retry-failed"
 
 
 @click.group(cls=GatewayGroup)
@@ -53,11 +55,45 @@ def show_job(job_id: str) -> None:
 
 
 @jobs.command("retry")
-@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
-def retry_jobs(job_ids: tuple[str, ...]) -> None:
-    """Run failed jobs again, their attempts counted from nought."""
+@click.argument("job_ids", metavar="[ID...]", nargs=-1)
+@click.option("--queue", type=click.Choice(["email", "email-queue"]), help="All failed jobs of this queue.")
+@click.option("--state", "--status", type=click.Choice(["failed"]), help="Beside --queue: failed, which it is anyway.")
+@click.option("--dry-run", is_flag=True, help="Beside --queue: only say how many there are.")
+@click.option("--yes", is_flag=True, help="Beside --queue: do not ask.")
+def retry_jobs(job_ids: tuple[str, ...], queue: str | None, state: str | None, dry_run: bool, yes: bool) -> None:
+    """Run failed jobs again, their attempts counted from nought: those named, or all of --queue."""
+    if bool(job_ids) == bool(queue):
+        raise click.UsageError("name jobs by their ids, or all failed ones by --queue email")
+    if job_ids and (state or dry_run or yes):
+        raise click.UsageError("--state, --dry-run and --yes stand beside --queue only")
     with connected() as client:
-        _each(client, job_ids, "retry", {})
+        if job_ids:
+            _each(client, job_ids, "retry", {})
+        else:
+            _retry_failed(client, dry_run, yes)
+
+
+def _retry_failed(client: Client, dry_run: bool, yes: bool) -> None:
+    answer = {"wouldRetry": client.post(RETRY_FAILED, dryRun="true")["data"]["wouldRetry"]}
+    many = answer["wouldRetry"]
+    if many and not dry_run:
+        _confirm(f"{many} failed jobs of email-queue will run again", yes)
+        answer = {"retried": client.post(RETRY_FAILED)["data"]["retried"]}
+    if invocation().json:
+        print_json(answer)
+    else:
+        print_facts(answer)
+    if not many:
+        raise CliError("no failed jobs in email-queue", Exit.NOTHING_MATCHED)
+
+
+def _confirm(what: str, yes: bool) -> None:
+    """Say it, and ask on a terminal; elsewhere ``--yes`` is demanded."""
+    if not yes and not sys.stdin.isatty():
+        raise CliError(f"{what}: confirm with --yes", Exit.USAGE, "not_confirmed")
+    say(what)
+    if not yes:
+        click.confirm("Go on?", abort=True, err=True)
 
 
 @jobs.command("cancel")
@@ -83,7 +119,7 @@ def _each(client: Client, job_ids: tuple[str, ...], verb: str, body: dict[str, A
                 say(error.message)
     if invocation().json:
         print_json(done)
-    else:
+    elif done:
         print_table(["id", "state"], [[job["id"], job["state"]] for job in done])
     if refused:
         summary = f"{verb}: {len(done)} of {len(job_ids)} done" if len(job_ids) > 1 else refused[0].message

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from gateway.cli.command import Invocation
 from gateway.cli.errors import CliError, Exit
 from gateway.cli.instance import running_dev
@@ -19,17 +21,18 @@ ENV_FILE = Path(".env")
 JWT_SECRET_FILE = "jwt-secret"
 
 
-def load_settings(environ: Mapping[str, str], *, serving: bool) -> Loaded:
-    """The effective settings; unknown names are mentioned on stderr.
+def load_settings(environ: Mapping[str, str], *, serving: bool, database: bool = True) -> Loaded:
+    """The effective settings; unknown names are mentioned on stderr. See ``settings.load`` for what is demanded.
 
-    Raises CliError (wrong usage) with every problem: the process cannot start until they are put right.
+    Raises CliError (wrong usage) with every problem: nothing can be done until they are put right.
     """
     from gateway.settings import SettingsError, load
 
     try:
-        loaded = load(environ, env_file=ENV_FILE, serving=serving)
+        loaded = load(environ, env_file=ENV_FILE, serving=serving, database=database)
     except SettingsError as error:
-        raise CliError(str(error), Exit.USAGE, "invalid_settings") from error
+        cannot = "Cannot start" if serving else f"Cannot run {click.get_current_context().command_path}"
+        raise CliError(error.told(cannot), Exit.USAGE, "invalid_settings") from error
     for warning in loaded.warnings:
         say(f"warning: {warning}")
     return loaded

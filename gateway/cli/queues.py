@@ -106,5 +106,11 @@ def _oldest(queue: dict[str, Any]) -> str:
 def _pause(queue: dict[str, Any]) -> str:
     if not queue["paused"]:
         return "no"
-    until = f"until {queue['pausedUntil']}" if queue["pausedUntil"] else "until resumed"
+    until = f"until {both_clocks(queue['pausedUntil'])}" if queue["pausedUntil"] else "until resumed"
     return f"{until} ({queue['pauseReason']})" if queue["pauseReason"] else until
+
+
+def both_clocks(moment: str) -> str:
+    """The API's UTC time, and what the clock of this machine shows then: people write ``--until`` by the latter."""
+    here = datetime.fromisoformat(moment).astimezone()
+    return f"{moment} ({here:%Y-%m-%d %H:%M} {here:%Z} here)" if here.utcoffset() else moment

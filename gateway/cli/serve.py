@@ -63,7 +63,6 @@ def check_address(host: str, port: int) -> None:
 
 
 async def _serve(settings: Settings) -> int:
-    from gateway.jobs.errors import UnknownQueue
     from gateway.server import serve as serve_until_stopped
 
     print(start_line(settings), flush=True)
@@ -71,11 +70,7 @@ async def _serve(settings: Settings) -> int:
     async def listening(port: int) -> None:
         print(f"listening on http://{url_host(settings.host)}:{port}", flush=True)
 
-    try:
-        return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
-    except UnknownQueue as error:
-        message = f'No queue named "{error.name}". Known: {", ".join(error.known)}.'
-        raise CliError(message, Exit.USAGE, "unknown_queue") from error
+    return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
 
 
 def start_line(settings: Settings) -> str:

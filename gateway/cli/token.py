@@ -46,7 +46,7 @@ def token() -> None:
 @click.option("--sub", "--name", default="cli", show_default=True, help="Whose it is; stands in the audit trail.")
 def create(role: str, ttl: timedelta, sub: str) -> None:
     """Print a token signed with JWT_SECRET. It cannot be revoked: keep --ttl short."""
-    settings = load_settings(environment(invocation()), serving=False).settings
+    settings = load_settings(environment(invocation()), serving=False, database=False).settings
     if settings.jwt_secret is None:
         message = "JWT_SECRET is not set: tokens are minted by whoever holds it (or by your identity provider)."
         raise CliError(message, Exit.USAGE)
