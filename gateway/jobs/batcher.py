@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # What the ledger can never store, however often it is asked: one item's fault, not that of its neighbours.
-NEVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+NEVER = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 
 class Batcher(Generic[T, R]):

@@ -14,6 +14,7 @@ from gateway.access import Principal
 from gateway.feature import Platform
 from gateway.idempotency import Answer, run_idempotent
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.batcher import Batcher
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.jobs.job import Inserted
 from gateway.problem import Problem
@@ -23,6 +24,8 @@ from gateway.services.email.queue import send_job
 from gateway.services.email.schemas import OPEN_STATUSES, Accepted, Draft, EmailJobData, MailSummary
 from gateway.services.email.store import Connection, MailStore, NewMail, Row
 from gateway.settings import Settings
+
+_MOST_AT_ONCE = 50  # requests in one commit
 
 Work = Callable[[Connection, list[Inserted]], Awaitable[Answer]]
 
@@ -62,9 +65,17 @@ class EmailService:
         self.default_from = default_sender(platform.settings)
         self._pool = platform.pool
         self._engine = platform.engine
+        self._together: Batcher[list[NewMail], list[Accepted]] = Batcher("accept", self._accept_together, _MOST_AT_ONCE)
 
     async def accept(self, call: Call, drafts: Sequence[Draft], body: Callable[[list[Accepted]], Any]) -> Answer:
-        """Accept mails, all or none. ``body`` makes the 202's JSON of what was accepted, in the drafts' order."""
+        """Accept mails, all or none. ``body`` makes the 202's JSON of what was accepted, in the drafts' order.
+
+        Without an idempotency key there is nothing to look up first: requests of the same moment share one commit.
+        Files keep their own, so that a commit stays small.
+        """
+        if call.key is None and drafts and not any(draft.attachments for draft in drafts):
+            mails = [self._new_mail(call.caller, draft) for draft in drafts]
+            return Answer.of(202, body(await self._together.add(mails)))
 
         async def work(connection: Connection, inserted: list[Inserted]) -> Answer:
             mails = [self._new_mail(call.caller, draft) for draft in drafts]
@@ -141,6 +152,13 @@ class EmailService:
         if inserted and not answer.replayed:
             await self._engine.offer(inserted)
         return answer
+
+    async def _accept_together(self, requests: Sequence[list[NewMail]]) -> list[list[Accepted]]:
+        inserted: list[Inserted] = []
+        async with self._pool.acquire() as connection, connection.transaction():
+            accepted = iter(await self._insert(connection, [mail for mails in requests for mail in mails], inserted))
+        await self._engine.offer(inserted)
+        return [[next(accepted) for _ in mails] for mails in requests]
 
     async def _insert(self, connection: Connection, mails: list[NewMail], inserted: list[Inserted]) -> list[Accepted]:
         statuses = await self.store.insert(connection, mails)
