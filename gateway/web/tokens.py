@@ -16,6 +16,7 @@ SHARED: Final = "HS256"
 # RFC 8725, 3.1: the algorithms are ours to choose, and each is tied to one kind of key.
 ASYMMETRIC: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 _TOKEN_MAX: Final = 8192  # characters
+_SUBJECT_MAX: Final = 255  # characters
 _SENTENCES: Final[dict[type[jwt.PyJWTError], str]] = {
     jwt.ExpiredSignatureError: "The token has expired",
     jwt.InvalidAudienceError: "The token is for another audience (aud)",
@@ -101,14 +102,16 @@ def _header(token: str) -> tuple[str, str | None]:
 
 
 def _principal(claims: dict[str, Any]) -> Principal:
-    if not claims["sub"]:
-        raise InvalidToken("The token's subject (sub) is empty")
+    subject: str = claims["sub"]
+    # It is stored as the owner of rows, in an index, and logged. Surrogates, which no UTF-8 has, are not printable.
+    if not 1 <= len(subject) <= _SUBJECT_MAX or not subject.isprintable():
+        raise InvalidToken(f"The token's subject (sub) is not of 1 to {_SUBJECT_MAX} printable characters")
     role = Role.USER  # a role word of another system (Supabase: "authenticated") is an ordinary user
     if claims.get("is_admin") is True:
         role = Role.ADMIN
     elif claims.get("role") in list(Role):
         role = Role(claims["role"])
-    return Principal(id=claims["sub"], kind="user", scopes=SCOPES_OF[role], role=role)
+    return Principal(id=subject, kind="user", scopes=SCOPES_OF[role], role=role)
 
 
 def _sentence(error: jwt.PyJWTError) -> str:

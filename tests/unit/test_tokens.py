@@ -21,6 +21,7 @@ from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
 from tests.support.jwks_server import SigningKey, jwks_server
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
+ODD_SUBJECT = "The token's subject (sub) is not of 1 to 255 printable characters"
 
 
 def settings(**others: Any) -> Settings:
@@ -53,6 +54,11 @@ async def test_minted_tokens_are_accepted_with_their_role(role: Role) -> None:
     assert principal.may(Scope.ADMIN_WRITE) == (role is Role.ADMIN)
 
 
+@pytest.mark.parametrize("sub", ["s" * 255, "auth0|5f7c", "Ærøskøbing 7", "a@example.com"])
+async def test_subjects_of_identity_providers_are_taken_as_they_are(sub: str) -> None:
+    assert (await TokenVerifier(settings(), None).principal_of(signed(claims(sub=sub)))).id == sub
+
+
 @pytest.mark.parametrize(
     ("extra", "role"),
     [
@@ -74,7 +80,11 @@ async def test_roles_of_other_issuers(extra: dict[str, Any], role: Role) -> None
         (claims(exp=soon(-2)), {}, "The token has expired"),
         ({"exp": soon()}, {}, "The token lacks the claim sub"),
         ({"sub": "u1"}, {}, "The token lacks the claim exp"),
-        (claims(sub=""), {}, "The token's subject (sub) is empty"),
+        (claims(sub=""), {}, ODD_SUBJECT),
+        (claims(sub="s" * 256), {}, ODD_SUBJECT),
+        (claims(sub="a\ud800b"), {}, ODD_SUBJECT),
+        (claims(sub="a\x00b"), {}, ODD_SUBJECT),
+        (claims(sub="a\nb"), {}, ODD_SUBJECT),
         (claims(nbf=soon()), {}, "The token is not valid yet (nbf or iat)"),
         (claims(aud="other"), {"jwt_audience": "gateway"}, "The token is for another audience (aud)"),
         (claims(), {"jwt_audience": "gateway"}, "The token lacks the claim aud"),
