@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,6 +15,15 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTA
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")
 _NEAR = 0.6  # difflib's own default
+NAME_MAX = 64  # characters of an unknown name that are repeated and compared; a body of megabytes can be one name
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What to say after "unknown ...": the known name that was probably meant, or all of them."""
+    near = get_close_matches(name, known, n=1, cutoff=_NEAR) if len(name) <= NAME_MAX else []
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f"; known: {', '.join(known)}" if known else ""
 
 
 def explain(error: msgspec.ValidationError, wanted: Any, root: str = "") -> dict[str, Any]:
@@ -36,13 +45,8 @@ def _field(path: str, name: str) -> str:
 
 
 def _unknown_field(name: str, path: str, wanted: Any) -> dict[str, Any]:
-    detail: dict[str, Any] = {"field": _field(path, name), "message": "unknown field"}
-    known = sorted(_known_fields(path, wanted))
-    near = get_close_matches(name, known, n=1, cutoff=_NEAR)
-    if near:
-        detail["message"] += f'; did you mean "{near[0]}"?'
-    elif known:
-        detail["message"] += f"; known: {', '.join(known)}"
+    detail: dict[str, Any] = {"field": _field(path, name[:NAME_MAX]), "message": "unknown field"}
+    detail["message"] += suggestion(name, sorted(_known_fields(path, wanted)))
     return detail
 
 

@@ -85,6 +85,20 @@ async def test_a_bad_field_is_named(app: MailApp, fields: dict[str, Any], field:
     assert [detail["field"] for detail in details] == [field]
 
 
+async def test_a_hundred_thousand_problems_are_counted_not_listed(app: MailApp) -> None:
+    body = mail(**{f"subject{number:060}": 1 for number in range(100_000)})
+    answer = await app.call("POST", "/emails", body)
+    details = await refused(app, answer, 400, "validation_error")
+    assert len(details) == 51
+    assert details[-1] == {"field": "", "message": "and 99950 more"}
+    assert answer.json()["error"]["message"].startswith("100000 fields need attention")
+    assert len(answer.content) < 20_000
+    batch = await app.call("POST", "/emails/batch", [body])
+    assert "and 99950 more" in (await refused(app, batch, 422, "validation_error"))[0]["message"]
+    endless = await app.call("POST", "/emails", mail(**{"subject" * 1_000_000: 1}))
+    assert len(endless.content) < 1000
+
+
 async def test_an_unknown_field_gets_a_suggestion(app: MailApp) -> None:
     details = await refused(app, await app.call("POST", "/emails", mail(subjet="x")), 400, "validation_error")
     assert 'did you mean "subject"?' in details[0]["message"]
@@ -151,6 +165,9 @@ async def test_ids_that_name_no_mail(app: MailApp, method: str, path: str, body:
         ("limit=0", "limit"),
         ("limit=101", "limit"),
         ("limit=ten", "limit"),
+        ("limit=000000001999", "limit"),
+        ("limit=00000000199999999999999999999999", "limit"),
+        ("limit=%D9%A1", "limit"),
         ("from=2026-01-01T00:00:00", "from"),
         ("until=yesterday", "until"),
         ("cursor=zzz", "cursor"),

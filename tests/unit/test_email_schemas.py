@@ -55,6 +55,11 @@ def test_the_smallest_mail_has_the_default_sender_and_priority() -> None:
     assert [address.addr for address in draft.to] == ["ada@example.com"]
 
 
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert read(mail(priority=5.0)).priority == 5
+    assert refused(mail(priority=5.5)).details[0]["message"] == "must be a whole number, not 5.5"
+
+
 def test_every_field_arrives() -> None:
     draft = read(
         mail(

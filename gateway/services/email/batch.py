@@ -44,8 +44,7 @@ def read_batch(raw: object, validation: str, default_from: Address | None) -> Ba
         if draft is not None:
             drafts.append(draft)
         elif (worst := problems.worst()) is not None:
-            fields = [f"{problem.field}: {problem.message}" for problem in problems.found]
-            errors.append({"index": index, "code": worst.code, "message": "; ".join(fields)})
+            errors.append({"index": index, "code": worst.code, "message": "; ".join(problems.lines())})
     _check_files(drafts)
     if errors and validation == STRICT:
         many = "1 mail needs" if len(errors) == 1 else f"{len(errors)} mails need"

@@ -49,7 +49,7 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
     if not isinstance(raw, dict):
         problems.add("", f"an e-mail is a JSON object, not {json_type(raw)}")
         return None
-    before = len(problems.found)
+    before = problems.count
     fields = ObjectReader(raw, problems, known=MAIL_FIELDS, unsupported=_UNSUPPORTED)
     sender = fields.parsed("from", parse_address) or default_from
     if sender is None and fields.raw("from") is None:
@@ -76,7 +76,7 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
         simulate=fields.word("test", SIMULATIONS),
     )
     _require(fields, draft)
-    return draft if len(problems.found) == before else None
+    return draft if problems.count == before else None
 
 
 def _require(fields: ObjectReader, draft: Draft) -> None:
@@ -126,7 +126,7 @@ def _attachment(fields: ObjectReader, place: str, raw: object) -> Attachment | N
     if not isinstance(raw, dict):
         fields.problems.add(place, f"must be an object, not {json_type(raw)}")
         return None
-    before = len(fields.problems.found)
+    before = fields.problems.count
     refused = dict.fromkeys(("url", "path"), f"{_LATER}: put the file's bytes into content (base64)")
     known = ("filename", "content", "contentType", "contentId")
     file = ObjectReader(raw, fields.problems, known=known, unsupported=refused, path=f"{place}.")
@@ -141,7 +141,7 @@ def _attachment(fields: ObjectReader, place: str, raw: object) -> Attachment | N
         content_type=file.parsed("contentType", _content_type) or _guess_type(filename or ""),
         content_id=file.parsed("contentId", _content_id),
     )
-    return attachment if len(fields.problems.found) == before else None
+    return attachment if fields.problems.count == before else None
 
 
 def _base64(text: str) -> bytes:

@@ -15,6 +15,9 @@ from gateway.problem import Problem
 T = TypeVar("T")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+PROBLEMS_MAX = 50  # named in one answer: a body of megabytes can hold a hundred thousand
+_SUGGESTIONS_MAX = 5  # for one object; each costs a comparison with every known field
+_NAME_MAX = 64  # characters of an unknown name that are repeated
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -28,20 +31,38 @@ class FieldProblem(msgspec.Struct, frozen=True):
 
 
 class Problems:
-    """What is wrong with one request so far."""
+    """What is wrong with one request so far: ``count`` in all, of which the first ``PROBLEMS_MAX`` are ``found``."""
 
     def __init__(self) -> None:
         self.found: list[FieldProblem] = []
+        self.count = 0
+        self._worst: FieldProblem | None = None
 
     def add(self, field: str, message: str, *, status: int = 400, code: str = "validation_error") -> None:
-        self.found.append(FieldProblem(field, message, status, code))
+        problem = FieldProblem(field, message, status, code)
+        self.count += 1
+        if len(self.found) < PROBLEMS_MAX:
+            self.found.append(problem)
+        if self._worst is None or status < self._worst.status:
+            self._worst = problem
 
     def worst(self) -> FieldProblem | None:
         """The problem that names the answer: a malformed field (400) before one whose meaning is refused (413, 422)."""
-        return min(self.found, key=lambda problem: problem.status, default=None)
+        return self._worst
+
+    def lines(self) -> list[str]:
+        """A sentence for each that was found, and how many more there are."""
+        sentences = [f"{problem.field}: {problem.message}" for problem in self.found]
+        return [*sentences, *([self._more] if self._more else [])]
 
     def details(self) -> list[dict[str, Any]]:
-        return [{"field": problem.field, "message": problem.message} for problem in self.found]
+        details = [{"field": problem.field, "message": problem.message} for problem in self.found]
+        return [*details, *([{"field": "", "message": self._more}] if self._more else [])]
+
+    @property
+    def _more(self) -> str:
+        left_out = self.count - len(self.found)
+        return f"and {left_out} more" if left_out else ""
 
     def summary(self) -> str:
         """One sentence: the problem if it is alone, else how many there are and the first of them."""
@@ -49,7 +70,7 @@ class Problems:
         if worst is None:
             return ""
         first = f"{worst.field}: {worst.message}" if worst.field else worst.message
-        return first if len(self.found) == 1 else f"{len(self.found)} fields need attention, first {first}"
+        return first if self.count == 1 else f"{self.count} fields need attention, first {first}"
 
     def as_problem(self) -> Problem:
         """The answer: every problem is one of its details."""
@@ -121,10 +142,12 @@ class ObjectReader:
         refused = unsupported or {}
         spelled = {spelling: name for name in (*known, *refused) for spelling in (name, snake_case(name))}
         self._values: dict[str, Any] = {}
+        unknown = 0
         for spelling, value in raw.items():
             name = spelled.get(spelling)
             if name is None:
-                self.problem(spelling[:64], _unknown(spelling, known))
+                unknown += 1
+                self.problem(spelling[:_NAME_MAX], _unknown(spelling, known, suggest=unknown <= _SUGGESTIONS_MAX))
             elif name in refused and value is not None:
                 problems.add(path + name, refused[name], status=422, code="unsupported_field")
             elif name in self._values:
@@ -167,6 +190,11 @@ class ObjectReader:
         value = self._values.get(name)
         if value is None:
             return None
+        if isinstance(value, float):  # JSON has one kind of number: 5.0 is 5
+            if not value.is_integer():
+                self.problem(name, f"must be a whole number, not {value}")
+                return None
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             self.problem(name, f"must be a whole number, not {json_type(value)}")
         elif not low <= value <= high:
@@ -219,7 +247,9 @@ def text_problem(value: object, limit: int | None, *, single_line: bool) -> str 
     return None
 
 
-def _unknown(spelling: str, known: tuple[str, ...]) -> str:
+def _unknown(spelling: str, known: tuple[str, ...], *, suggest: bool) -> str:
+    if not suggest or len(spelling) > _NAME_MAX:
+        return "unknown field"
     near = difflib.get_close_matches(spelling, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"known fields are {', '.join(known)}"
     return f"unknown field; {hint}"

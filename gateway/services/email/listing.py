@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
@@ -16,6 +17,7 @@ from gateway.services.email.store import MailFilter
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 100
 _TEXT_MAX = 320
+_NUMBER = re.compile(r"[0-9]{1,3}")
 PARAMETERS = ("status", "to", "tag", "referenceType", "referenceId", "from", "until", "cursor", "limit")
 _INCLUDES = ("body", "events", "attempts")
 
@@ -44,10 +46,11 @@ def read_filter(query: Mapping[str, str], owner: str | None) -> tuple[MailFilter
 def read_limit(name: str, text: str | None, problems: Problems, *, low: int, default: int) -> int:
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not low <= int(text[:9]) <= LIMIT_MAX:
+    number = int(text) if _NUMBER.fullmatch(text) else None
+    if number is None or not low <= number <= LIMIT_MAX:
         problems.add(name, f"must be a whole number from {low} to {LIMIT_MAX}, not {text[:20]!r}")
         return default
-    return int(text)
+    return number
 
 
 def read_include(text: str | None) -> set[str]:
