@@ -1,6 +1,7 @@
 """Who is asking, and what a route demands of them. Checked in ``web/auth.py``, declared on each route.
 
-Every route names its demand in ``opt={"access": ...}``; a route without one is refused at start.
+Every route names its demand in ``opt={"access": ...}``; a route without one is refused at start. The names of its query
+parameters stand beside it, ``opt={"query": (...)}``: others are refused (``web/requests.py``).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from gateway.web.auth import Authenticator, check_access_declared
 from gateway.web.errors import exception_handlers
 from gateway.web.keys_admin import KeysAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
+from gateway.web.requests import demand_sound_request
 
 
 def create_app(runtime: Runtime) -> Litestar:
@@ -35,7 +36,7 @@ def create_app(runtime: Runtime) -> Litestar:
 
     app = Litestar(
         route_handlers=_routes(runtime),
-        guards=[authenticator.guard],
+        guards=[authenticator.guard, demand_sound_request],
         dependencies={
             "platform": Provide(_always(runtime.platform), sync_to_thread=False),
             "health": Provide(_always(runtime), sync_to_thread=False),

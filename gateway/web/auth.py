@@ -21,6 +21,7 @@ from gateway.problem import Problem
 from gateway.settings import Settings
 from gateway.web.jwks import JwksKeys, KeysUnavailable
 from gateway.web.keys import Pool, find_key, record_use
+from gateway.web.local import refuse_foreign_pages
 from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
 
 __all__ = ["Authenticator", "check_access_declared", "mint_token"]
@@ -43,6 +44,8 @@ class Authenticator:
 
     def __init__(self, settings: Settings, pool: Pool, dev_token: str | None = None) -> None:
         self._open_to_all = settings.auth_mode == "none"
+        self._guessable = self._open_to_all or dev_token is not None
+        self._origins = frozenset(settings.cors_origins)
         self._pool = pool
         self._dev_token = dev_token
         self._client: httpx.AsyncClient | None = open_http(5.0) if settings.jwt_jwks_url else None
@@ -61,10 +64,15 @@ class Authenticator:
     async def guard(self, connection: Connection, handler: BaseRouteHandler) -> None:
         """Let the request pass, with ``request.user``.
 
-        Raises Problem 401 or 403; 503 when the ledger or the identity provider is needed to tell and does not answer.
+        Raises Problem 401 or 403 (also for another site's page, where no secret protects us); 503 when the ledger or
+        the identity provider is needed to tell and does not answer.
         """
+        if _is_preflight(handler):
+            return
+        if self._guessable:
+            refuse_foreign_pages(connection, self._origins)
         demanded = handler.opt.get("access")
-        if demanded == PUBLIC or _is_preflight(handler):
+        if demanded == PUBLIC:
             return
         principal = await self.principal_of(connection.headers.get("authorization"))
         connection.scope["user"] = principal

@@ -9,10 +9,13 @@ from html import escape
 from typing import Any, Final
 
 from litestar import MediaType, Request, Response, Router, get
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import BaseRoute
 from litestar.serialization import encode_json
+from litestar.types import ControllerRouterHandler
 
 from gateway import __version__
 from gateway.access import PUBLIC
@@ -58,8 +61,17 @@ async def openapi_route(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(encode_json(request.app.openapi_schema.to_schema()), media_type=MediaType.JSON)
 
 
+class _DocsRouter(Router):
+    """Only the page: Litestar would add an HTML answer for each unknown path, and a second copy of the schema."""
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        if isinstance(value, BaseRouteHandler) and value.paths != {"/"}:
+            return []
+        return super().register(value)
+
+
 def openapi_config() -> OpenAPIConfig:
-    router = Router(
+    router = _DocsRouter(
         DOCS_PATH,
         route_handlers=[],
         opt={"access": PUBLIC},

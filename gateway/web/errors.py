@@ -105,8 +105,11 @@ def _of_details(details: list[dict[str, Any]]) -> Problem:
 def _invalid_parameters(request: AnyRequest, error: ValidationException) -> Problem:
     """Litestar names the parameter; of the body it says only "data", so what is wrong inside comes from the cause."""
     details = []
+    parameters = request.route_handler.parsed_fn_signature.parameters
     for entry in error.extra if isinstance(error.extra, list) else []:
         name, said = str(entry.get("key", "")), str(entry.get("message", "is not valid"))
+        declared = getattr(parameters.get(name), "kwarg_definition", None)
+        name = getattr(declared, "name", None) or name  # the caller's word for it, where the handler has another
         if name != "data" and entry.get("source") != "body":
             details.append({"field": name, "message": _first_lower(said).replace("`", "")})
         elif said == "'data'":

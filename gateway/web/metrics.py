@@ -31,7 +31,8 @@ OUTCOMES: Final = ("completed", *FAILURES, "interrupted", "snoozed", "cancelled"
 
 @get("/metrics", opt={"access": PUBLIC}, summary="Prometheus metrics", tags=["operations"], media_type=CONTENT_TYPE)
 async def metrics_route(metrics: NamedDependency[Metrics]) -> Response[bytes]:
-    return Response(metrics.text(), media_type=CONTENT_TYPE)
+    # As a media type it would get a second charset.
+    return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 class EventMetrics:
@@ -54,6 +55,7 @@ class EventMetrics:
                 self._metrics.rate_limited(queue, wait_s)
             case BrokerChanged(mode=mode):
                 self._metrics.fallback(mode == "direct")
+                self._metrics.redis(mode == "queue")  # at once, so that the two never contradict each other
 
 
 class MetricsRefresher:

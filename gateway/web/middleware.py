@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import structlog
 from litestar.datastructures import Headers, MutableScopeHeaders
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+from litestar.enums import HttpMethod, ScopeType
+from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 
@@ -54,17 +54,19 @@ class RequestEdge:
         scope.setdefault("state", {})[_REQUEST_ID_STATE] = request_id
         started = time.perf_counter()
         response = _Response(scope, receive, send, request_id)
+        # HEAD is GET without its body (RFC 9110, 9.3.2); the routes know GET only.
+        inner: HTTPScope = {**scope, "method": HttpMethod.GET} if scope["method"] == HttpMethod.HEAD else scope
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, response.receive, response.send)
+                await self._app(inner, response.receive, response.send)
             finally:
-                _log_access(scope, response.status, time.perf_counter() - started)
+                _log_access(scope["method"], inner, response.status, time.perf_counter() - started)
 
 
 class _Response:
     """One request's two channels: adds headers to the answer, remembers its status, lets refused senders read it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send, request_id: str) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -83,6 +85,8 @@ class _Response:
             self._add_headers(message)
             if self.status == 413:
                 await self._drain()
+        elif message["type"] == "http.response.body" and self._scope["method"] == HttpMethod.HEAD:
+            message = {**message, "body": b""}
         await self._send(message)
 
     def _add_headers(self, message: HTTPResponseStartEvent) -> None:
@@ -105,13 +109,13 @@ class _Response:
             return
 
 
-def _log_access(scope: Scope, status: int | None, seconds: float) -> None:
+def _log_access(method: str, scope: HTTPScope, status: int | None, seconds: float) -> None:
     caller = scope.get("user")
     path = scope["path"]
     level = log.debug if path.startswith(_QUIET) and (status or 500) < 400 else log.info
     level(
         "http_request",
-        method=scope.get("method"),
+        method=method,
         path=path,  # without the query: it may hold addresses and one-time tokens
         status=status,
         ms=round(seconds * 1000, 1),

@@ -77,7 +77,9 @@ class QueuesAdmin(Controller):
     async def show_queue(self, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
         return _success(await _queue(platform, full_name(name, platform.engine.registry.queue_names)))
 
-    @get("/{name:str}/jobs", opt=READ, summary="Jobs of a queue, newest first")
+    @get(
+        "/{name:str}/jobs", opt=READ | {"query": ("state", "cursor", "limit")}, summary="Jobs of a queue, newest first"
+    )
     async def list_jobs(
         self,
         platform: ThePlatform,

@@ -58,6 +58,7 @@ async def test_the_numbers_are_the_ledgers(app: MailApp, server: ScriptedSmtp) -
     ids = await failed_mails(app, server, 2)
     sent = await app.send()
     await eventually(lambda: app.has_status(sent, "sent"))
+    await eventually(lambda: idle(app))
     await app.platform.engine.pause("email-queue")
     for priority in (0, 10, 5):
         await app.send(priority=priority)
@@ -79,7 +80,7 @@ async def test_the_list_of_failures_is_bounded(app: MailApp, server: ScriptedSmt
     for query, count in (("", 10), ("?failedLimit=0", 0), ("?failedLimit=3", 3), ("?failedLimit=100", 12)):
         body = (await app.call("GET", f"{QUEUE}{query}", user="admin")).json()
         assert len(body["data"]["failedJobs"]) == count
-    for bad in ("-1", "101", "x"):
+    for bad in ("-1", "101", "x", "000000001999", "00000000199999999999999999999999"):
         answer = await app.call("GET", f"{QUEUE}?failedLimit={bad}", user="admin")
         assert (answer.status_code, answer.json()["error"]["details"][0]["field"]) == (400, "failedLimit")
 
@@ -106,7 +107,15 @@ async def test_all_failed_jobs_are_retried_after_a_dry_run(app: MailApp, server:
     ids = await failed_mails(app, server, 3)
     dry = await app.call("POST", f"{QUEUE}/retry-failed?dryRun=true", user="admin")
     assert (dry.status_code, dry.json()) == (200, {"success": True, "data": {"wouldRetry": 3}})
-    answer = await app.call("POST", f"{QUEUE}/retry-failed", user="admin")
+    for query in ("?dryrun=true", "?dryRun=perhaps", "?dryRun=true&dryRun=false"):
+        mistyped = await app.call("POST", f"{QUEUE}/retry-failed{query}", user="admin")
+        assert (mistyped.status_code, mistyped.json()["error"]["code"]) == (400, "validation_error")
+        assert mistyped.json()["error"]["details"][0]["field"] == query[1:].partition("=")[0]
+    misplaced = await app.call("POST", f"{QUEUE}/retry-failed", {"dryRun": True}, user="admin")
+    assert (misplaced.status_code, misplaced.json()["error"]["details"][0]["field"]) == (400, "body")
+    assert "dryRun" in misplaced.json()["error"]["message"]
+    assert (await app.queue.get_stats()).failed == 3
+    answer = await app.call("POST", f"{QUEUE}/retry-failed", {}, user="admin")
     assert (answer.status_code, answer.json()) == (202, {"success": True, "data": {"retried": 3}})
     for mail_id in ids:
         await eventually(lambda mail_id=mail_id: app.has_status(mail_id, "sent"))

@@ -11,7 +11,7 @@ from litestar import Request, get
 
 from gateway.access import PUBLIC, Principal, Role, Scope
 from gateway.app import create_app
-from gateway.runtime import DevOptions, Runtime
+from gateway.runtime import DevOptions, Pools, Runtime
 from gateway.web.tokens import mint_token
 from tests.support.jwks_server import SigningKey, jwks_server
 from tests.support.web import ADMIN, serving, settings_for
@@ -99,9 +99,9 @@ async def test_roles_include_the_ones_before(role: str, may: bool, database_url:
 async def test_the_development_token_is_given_by_gateway_dev_alone(database_url: str) -> None:
     async with serving(settings_for(database_url, gateway_env="development"), routes=ROUTES) as (client, runtime):
         assert (await client.get("/operate", headers=ADMIN)).status_code == 200
-        production = create_app(Runtime(runtime.settings, runtime.pool, DevOptions(routes=ROUTES)))
+        production = create_app(Runtime(runtime.settings, Pools(runtime.pool, runtime.pool), DevOptions(routes=ROUTES)))
         transport = httpx.ASGITransport(production)
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as other:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as other:
             assert (await other.get("/operate", headers=ADMIN)).status_code == 401
 
 

@@ -23,6 +23,8 @@ from gateway.web.middleware import BODY_MAX_BYTES
 from tests.support.eventually import eventually
 from tests.support.web import ADMIN, serving, settings_for
 
+JSON = {"Content-Type": "application/json"}
+
 
 class Thing(msgspec.Struct):
     title: str
@@ -64,14 +66,32 @@ async def test_the_documentation_loads_nothing_from_elsewhere(client: httpx.Asyn
     assert "http://" not in page.text and "https://" not in page.text and "<script" not in page.text
 
 
+async def test_the_documentation_has_no_further_routes(client: httpx.AsyncClient) -> None:
+    for path in ("/docs/x", "/docs/openapi.json", "/docs/openapi.yaml"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_head_is_get_without_its_body(listening: str) -> None:
+    async with connected(listening) as client:
+        for path in ("/health/live", "/metrics", "/docs", "/openapi.json", "/nope"):
+            head, got = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+        assert (await client.head("/health/live")).headers["content-length"] == str(len(b'{"status":"ok"}'))
+        assert (await client.head("/api/v1/admin/keys")).status_code == 401
+        assert (await client.head("/api/v1/admin/keys", headers=ADMIN)).status_code == 200
+        assert (await client.head("/things")).status_code == 405
+
+
 async def test_the_access_log_has_no_query_and_no_quiet_checks(client: httpx.AsyncClient) -> None:
     with structlog.testing.capture_logs() as lines:
-        await client.get("/api/v1/admin/keys?token=hunter2", headers=ADMIN)
+        await client.get("/api/v1/emails?tag=hunter2", headers=ADMIN)
         await client.get("/health/live")
     logged = [line for line in lines if line["event"] == "http_request"]
     assert "hunter2" not in str(logged)
     assert [(line["path"], line["status"], line["caller"], line["log_level"]) for line in logged] == [
-        ("/api/v1/admin/keys", 200, "dev", "info"),
+        ("/api/v1/emails", 200, "dev", "info"),
         ("/health/live", 200, None, "debug"),
     ]
 
@@ -106,19 +126,19 @@ async def test_a_body_of_26_mb_gets_an_answer_that_its_sender_can_read(listening
     closing = {"Connection": "close"}
     for content in (body, in_chunks()):
         async with connected(listening) as client:
-            answer = await client.post("/things", content=content, headers=closing)
+            answer = await client.post("/things", content=content, headers=JSON | closing)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large")
         assert "25 MB" in answer.text
     async with connected(listening) as client:
         largest = b'{"title": "' + b"a" * (BODY_MAX_BYTES - 13) + b'"}'
-        assert (await client.post("/things", content=largest)).status_code == 200
+        assert (await client.post("/things", content=largest, headers=JSON)).status_code == 200
 
 
 async def test_a_sender_that_asks_first_is_told_before_it_sends(listening: str) -> None:
     host, _, port = listening.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = "POST /things HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\nExpect: 100-continue\r\n\r\n"
-    writer.write(head.encode())
+    lines = ("POST /things HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 90000000")
+    writer.write("\r\n".join((*lines, "Expect: 100-continue", "", "")).encode())
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413")
     writer.close()

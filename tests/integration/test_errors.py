@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from litestar import get, post
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from gateway.access import PUBLIC
 from gateway.dev_servers import EmbeddedPostgres
@@ -28,6 +28,7 @@ from tests.support.eventually import eventually
 from tests.support.web import ADMIN, serving, settings_for
 
 OPEN = {"access": PUBLIC}
+JSON = {"Content-Type": "application/json"}
 JOB = UUID(int=1)
 
 
@@ -54,9 +55,13 @@ async def lists(data: JSONBody[list[Thing]]) -> dict[str, Any]:
     return {"n": len(data)}
 
 
-@get("/numbers/{number:int}", opt=OPEN)
-async def numbers(number: FromPath[int], limit: FromQuery[int] = 1) -> dict[str, Any]:
-    return {"number": number, "limit": limit}
+@get("/numbers/{number:int}", opt=OPEN | {"query": ("limit", "dryRun")})
+async def numbers(
+    number: FromPath[int],
+    limit: FromQuery[int] = 1,
+    dry_run: Annotated[bool, QueryParameter(name="dryRun")] = False,
+) -> dict[str, Any]:
+    return {"number": number, "limit": limit, "dryRun": dry_run}
 
 
 FAILURES: dict[str, Exception] = {
@@ -145,14 +150,14 @@ async def test_an_unexpected_failure_is_logged_with_its_traceback(client: httpx.
 async def test_what_is_wrong_in_a_body_is_named(
     body: bytes, field: str, message: str, client: httpx.AsyncClient
 ) -> None:
-    answer = await client.post("/things", content=body)
+    answer = await client.post("/things", content=body, headers=JSON)
     error = checked(answer)
     assert (answer.status_code, error["code"]) == (400, "validation_error")
     assert error["details"] == [{"field": field, "message": message}]
 
 
 async def test_what_is_wrong_in_a_list_is_named_with_its_place(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/lists", content=b'[{"title": "a"}, {"title": "b", "titel": 1}]')
+    answer = await client.post("/lists", content=b'[{"title": "a"}, {"title": "b", "titel": 1}]', headers=JSON)
     assert checked(answer)["details"] == [{"field": "[1].titel", "message": 'unknown field; did you mean "title"?'}]
 
 
@@ -171,7 +176,7 @@ async def test_what_is_wrong_in_a_list_is_named_with_its_place(client: httpx.Asy
     ],
 )
 async def test_what_is_not_json_is_said_so(body: bytes, client: httpx.AsyncClient) -> None:
-    answer = await client.post("/things", content=body)
+    answer = await client.post("/things", content=body, headers=JSON)
     assert (answer.status_code, checked(answer)["code"]) == (400, "invalid_json")
 
 
@@ -179,6 +184,8 @@ async def test_parameters_are_named(client: httpx.AsyncClient) -> None:
     answer = await client.get("/numbers/1?limit=many")
     assert answer.status_code == 400
     assert checked(answer)["details"] == [{"field": "limit", "message": "expected int, got str"}]
+    renamed = await client.get("/numbers/1?dryRun=perhaps")
+    assert [detail["field"] for detail in checked(renamed)["details"]] == ["dryRun"]
 
 
 async def test_unknown_paths_and_methods(client: httpx.AsyncClient) -> None:
@@ -226,6 +233,7 @@ def fuzzed(database_url: str) -> Iterator[Callable[..., list[int]]]:
 
         async def send(body: bytes, header: bytes, query: str) -> list[int]:
             headers = [(b"Authorization", b"Bearer dev"), (b"Idempotency-Key", header), (b"X-Request-Id", header)]
+            headers += [(b"Content-Type", b"application/json")]
             routes = [("POST", path) for path in ("/things", "/api/v1/emails", "/api/v1/admin/keys")]
             routes += [("GET", "/numbers/1"), ("GET", "/api/v1/emails")]
             asked = [client.request(*route, content=body, headers=headers, params={"limit": query}) for route in routes]

@@ -29,6 +29,7 @@ from gateway.services.email.store import MailStore
 from gateway.settings import load
 from gateway.web.errors import exception_handlers
 from gateway.web.middleware import BODY_MAX_BYTES, RequestEdge
+from gateway.web.requests import demand_sound_request
 from tests.support.engine import Replica, replica
 from tests.support.smtp_server import Received
 
@@ -80,6 +81,8 @@ class MailApp:
 
     async def call(self, method: str, path: str, json: Any = None, user: str = "ann", **options: Any) -> httpx.Response:
         headers = {"x-test-user": user, **options.pop("headers", {})}
+        if "content" in options:
+            headers = {"Content-Type": "application/json", **headers}
         if json is not None:
             options["json"] = json
         return await self.http.request(method, f"/api/v1{path}", headers=headers, **options)
@@ -151,7 +154,7 @@ async def mail_app(
             route_handlers=list(feature.routes),
             dependencies={"platform": Provide(lambda: platform, sync_to_thread=False)},
             middleware=[DefineMiddleware(NamedCaller)],
-            guards=[demand_scope],
+            guards=[demand_scope, demand_sound_request],
             exception_handlers=exception_handlers(),
             request_max_body_size=BODY_MAX_BYTES,
         )

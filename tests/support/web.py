@@ -32,7 +32,7 @@ async def serving(
     runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes))
     app = create_app(runtime)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with _lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with _lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         if wait:
             await runtime.booted()
         yield client, runtime

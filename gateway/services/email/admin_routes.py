@@ -33,7 +33,7 @@ class AdminEmailQueueController(Controller):
     path = ADMIN_EMAIL_QUEUE_PATH
     tags = ("admin",)
 
-    @get("/", opt=READ, summary="The e-mail queue's numbers and last failures")
+    @get("/", opt=READ | {"query": ("failedLimit",)}, summary="The e-mail queue's numbers and last failures")
     async def show_queue(self, queue: Queue, failed_limit: FailedLimit = None) -> dict[str, Any]:
         """Exactly the keys of document 003, no other."""
         problems = Problems()
@@ -56,7 +56,12 @@ class AdminEmailQueueController(Controller):
         await _audit(request, platform, "job.retry", str(wanted), {})
         return {"success": True, "message": "Job queued for retry"}
 
-    @post("/retry-failed", opt=OPERATE, status_code=202, summary="Send all failed e-mails' jobs again")
+    @post(
+        "/retry-failed",
+        opt=OPERATE | {"query": ("dryRun",)},
+        status_code=202,
+        summary="Send all failed e-mails' jobs again",
+    )
     async def retry_failed(
         self, request: Admin, platform: ThePlatform, queue: Queue, dry_run: DryRun = False
     ) -> Response[dict[str, Any]]:

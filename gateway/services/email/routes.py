@@ -15,7 +15,7 @@ from gateway.idempotency import request_hash
 from gateway.services.email.batch import STRICT, read_batch
 from gateway.services.email.drafts import read_draft, read_resend, read_scheduled_at
 from gateway.services.email.fields import Problems, decode_json
-from gateway.services.email.listing import next_cursor, read_filter, read_include
+from gateway.services.email.listing import PARAMETERS, next_cursor, read_filter, read_include
 from gateway.services.email.openapi import (
     BatchOperation,
     ListOperation,
@@ -80,7 +80,12 @@ class EmailsController(Controller):
         call = _call(request, idempotency_key, body, validation)
         return (await mails.accept(call, batch.drafts, answer_body)).response()
 
-    @get("/", opt=READ, summary="List e-mails, newest first", operation_class=ListOperation)
+    @get(
+        "/",
+        opt=READ | {"query": PARAMETERS},
+        summary="List e-mails, newest first",
+        operation_class=ListOperation,
+    )
     async def list_emails(self, request: EmailRequest, mails: Mails, query: QueryParams) -> dict[str, Any]:
         """Query: status, to, tag (name or name:value), referenceType, referenceId, from, until, cursor, limit."""
         wanted, rows = read_filter(dict(query.items()), visible_to(request.user))
@@ -88,7 +93,7 @@ class EmailsController(Controller):
         following = next_cursor(page[rows - 1]) if len(page) > rows else None
         return success(page[:rows], page={"nextCursor": following, "limit": rows})
 
-    @get("/{email_id:str}", opt=READ, summary="One e-mail")
+    @get("/{email_id:str}", opt=READ | {"query": ("include",)}, summary="One e-mail")
     async def show_email(
         self,
         request: EmailRequest,
