@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gateway.cli import banner
 from gateway.cli.command import invocation
 from gateway.cli.database import explained
 from gateway.cli.dev_data import DataDir
+from gateway.cli.dev_watch import Watched, keep_running
 from gateway.cli.errors import CliError
 from gateway.cli.instance import TOKEN_FILE, DevFile, SmtpAddress, remove_dev_file, write_dev_file, write_private
 from gateway.cli.loop import run_loop
@@ -54,6 +57,7 @@ class Servers:
 
     database_url: str
     redis_url: str | None
+    watched: tuple[Watched, ...] = ()
 
 
 def run_dev(data_dir: DataDir, what: WhatToRun) -> int:
@@ -71,21 +75,24 @@ def run_dev(data_dir: DataDir, what: WhatToRun) -> int:
 def _servers(data_dir: DataDir, with_redis: bool) -> Iterator[Servers]:
     database_url = os.environ.get("DATABASE_URL")
     redis_url = None if with_redis else os.environ.get("REDIS_URL")
+    watched: list[Watched] = []
     with ExitStack() as started:
         try:
             if not database_url:
-                postgres = EmbeddedPostgres(data_dir.postgres)
+                postgres = EmbeddedPostgres(data_dir.postgres, protected=True)
                 started.callback(postgres.stop)
                 _start_postgres(postgres)
                 database_url = postgres.dsn
+                watched.append(Watched("PostgreSQL", postgres, postgres.start))
             if with_redis:
-                valkey = EmbeddedValkey(data_dir.valkey)
+                valkey = EmbeddedValkey(data_dir.valkey, protected=True)
                 started.callback(valkey.stop)
                 valkey.start(appendonly=True)
                 redis_url = valkey.url
+                watched.append(Watched("Valkey", valkey, partial(valkey.start, appendonly=True)))
         except DevServerError as error:
             raise CliError(str(error), code="dev_server") from error
-        yield Servers(database_url, redis_url or None)
+        yield Servers(database_url, redis_url or None, tuple(watched))
 
 
 def _start_postgres(postgres: EmbeddedPostgres) -> None:
@@ -165,6 +172,7 @@ def first_mail(sandbox: Sandbox, inbox_url: str) -> str:
 async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
     sandbox = AnnouncingSandbox()
     await sandbox.start()
+    watching = asyncio.create_task(keep_running(servers.watched), name="keep-servers-running")
     try:
         settings = _settings(data_dir, what, servers, sandbox.port)
 
@@ -179,6 +187,7 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
         options = DevOptions(token=what.token, routes=tuple(inbox_routes(sandbox)))
         return await serve(settings, host=what.host, port=what.port, ready=ready, dev=options)
     finally:
+        watching.cancel()
         remove_dev_file(data_dir.path)
         await sandbox.stop()
 

@@ -44,10 +44,12 @@ class ChildServer:
     The kernel ends it when the thread that started it ends (Linux), so ``start`` must be called in the main thread.
     """
 
+    password: str | None = None  # that clients must show; set by ``start`` where there is one
+
     def __init__(self, name: str, directory: Path, port: int) -> None:
         self.directory = directory.resolve()
         self.port = port or free_port()
-        self._name = name
+        self.name = name
         self._may_move = port == 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -58,7 +60,7 @@ class ChildServer:
 
     @property
     def log_path(self) -> Path:
-        return self.directory / f"{self._name}.log"
+        return self.directory / f"{self.name}.log"
 
     def stop(self) -> None:
         """End it cleanly and wait for that. Safe to call twice, and on one never started."""
@@ -83,7 +85,7 @@ class ChildServer:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is None:
-            raise DevServerError(f"{self._name} is not running")
+            raise DevServerError(f"{self.name} is not running")
         self._process.send_signal(number)
 
     def _wait_for_end(self) -> None:
@@ -98,17 +100,31 @@ class ChildServer:
             self._lock.close()
             self._lock = None
 
+    @property
+    def _password_path(self) -> Path:
+        return self.directory / "password"
+
+    def _known_password(self) -> str | None:
+        try:
+            return self._password_path.read_text("ascii") or None
+        except FileNotFoundError:
+            return None
+
+    def _keep_password(self, password: str) -> None:
+        """For its owner alone, beside the data: the next start needs it."""
+        self._password_path.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._password_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(password)
+
     @contextmanager
     def _starting(self) -> Iterator[None]:
         """Make the directory this process's own until the server ends, or give it back if it does not start."""
         if threading.current_thread() is not threading.main_thread():
-            raise DevServerError(
-                f"{self._name} must be started in the main thread: it ends with the one that starts it"
-            )
+            raise DevServerError(f"{self.name} must be started in the main thread: it ends with the one that starts it")
         self.directory.mkdir(parents=True, exist_ok=True)
         self._wait_for_end()  # of one that ended by itself
         with ExitStack() as on_failure:
-            lock = on_failure.enter_context((self.directory / f"{self._name}.lock").open("w"))
+            lock = on_failure.enter_context((self.directory / f"{self.name}.lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,7 +145,7 @@ class ChildServer:
             if self._may_move:
                 self.port = free_port()
             time.sleep(_RETRY_S)
-        raise DevServerError(f"{self._name} did not start on port {self.port}. Its last words:\n{self._last_words()}")
+        raise DevServerError(f"{self.name} did not start on port {self.port}. Its last words:\n{self._last_words()}")
 
     def _became_ready(self, ready: Callable[[], bool], deadline: float) -> bool:
         while self.pid is not None:
@@ -137,7 +153,7 @@ class ChildServer:
                 return True
             if time.monotonic() > deadline:
                 raise DevServerError(
-                    f"{self._name} did not become ready within {START_TIMEOUT_S:.0f} s: {self.log_path}"
+                    f"{self.name} did not become ready within {START_TIMEOUT_S:.0f} s: {self.log_path}"
                 )
             time.sleep(_POLL_S)
         return False

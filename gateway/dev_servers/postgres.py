@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -19,16 +20,22 @@ _FAST: Final = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "
 
 
 class EmbeddedPostgres(ChildServer):
-    """PostgreSQL with its data below ``directory``. ``durable=False`` is for tests: fast, a power cut may lose data."""
+    """PostgreSQL with its data below ``directory``. ``durable=False`` is for tests: fast, a power cut may lose data.
 
-    def __init__(self, directory: Path, *, port: int = 0, durable: bool = True) -> None:
+    ``protected``: clients must show a password, made at the first start; without it everybody on this machine is the
+    superuser.
+    """
+
+    def __init__(self, directory: Path, *, port: int = 0, durable: bool = True, protected: bool = False) -> None:
         super().__init__("postgres", directory, port)
         self._durable = durable
+        self._protected = protected
         self._data = self.directory / "data"
 
     @property
     def dsn(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        login = f"postgres:{self.password}" if self.password else "postgres"
+        return f"postgresql://{login}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         """Create the data directory if it is not there, start, and wait until connections are accepted.
@@ -43,6 +50,8 @@ class EmbeddedPostgres(ChildServer):
             self._data = _data_directory(self.directory, user)
             if not (self._data / "PG_VERSION").exists():
                 self._create(binaries, user)
+            if self._protected:
+                self.password = self._known_password() or self._protect(binaries, user)
             self._launch(lambda: self._command(binaries), self._ready, user)
 
     def restart(self) -> None:
@@ -62,8 +71,21 @@ class EmbeddedPostgres(ChildServer):
         ]
         command += ["--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C"]
         command += [] if self._durable else ["--no-sync"]
+        self._run(command, user)
+
+    def _protect(self, binaries: Path, user: str | None) -> str:
+        """Demand a password of everybody, in a data directory of an earlier version too. Nothing listens meanwhile."""
+        password = secrets.token_hex(24)
+        single = [str(binaries / "postgres"), "--single", "-D", str(self._data), "postgres"]
+        self._run(single, user, f"ALTER ROLE postgres PASSWORD '{password}'\n")
+        (self._data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n", "ascii")
+        self._keep_password(password)
+        return password
+
+    def _run(self, command: list[str], user: str | None, words: str = "") -> None:
         done = subprocess.run(
             command,
+            input=words,
             capture_output=True,
             text=True,
             check=False,
@@ -72,7 +94,8 @@ class EmbeddedPostgres(ChildServer):
             **as_user(user),
         )
         if done.returncode != 0:
-            raise DevServerError(f"initdb failed for {self._data}:\n{done.stdout}{done.stderr}")
+            program = Path(command[0]).name
+            raise DevServerError(f"{program} failed for {self._data}:\n{done.stdout}{done.stderr}")
 
     def _command(self, binaries: Path) -> list[str]:
         options = [f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,14 +15,19 @@ from gateway.dev_servers.child import ChildServer, DevServerError
 
 
 class EmbeddedValkey(ChildServer):
-    """Valkey (or Redis) with its append-only file, if any, in ``directory``."""
+    """Valkey (or Redis) with its append-only file, if any, in ``directory``.
 
-    def __init__(self, directory: Path, *, port: int = 0) -> None:
+    ``protected``: clients must show a password, made at the first start; without it everybody on this machine may call.
+    """
+
+    def __init__(self, directory: Path, *, port: int = 0, protected: bool = False) -> None:
         super().__init__("valkey", directory, port)
+        self._protected = protected
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def start(self, *, appendonly: bool = False) -> None:
         """Start and wait until it answers. Without ``appendonly`` it starts empty and keeps nothing.
@@ -33,11 +39,23 @@ class EmbeddedValkey(ChildServer):
         binary = _valkey_binary()
 
         def command() -> list[str]:
-            arguments = [binary, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
+            configuration = [str(self._configuration())] if self.password else []
+            arguments = [
+                binary,
+                *configuration,
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--dir",
+                str(self.directory),
+            ]
             arguments += ["--save", "", "--maxmemory-policy", "noeviction"]
             return [*arguments, "--appendonly", "yes" if appendonly else "no"]
 
         with self._starting():
+            if self._protected:
+                self.password = self._known_password() or self._new_password()
             self._launch(command, self._ready, None)
 
     def pause(self) -> None:
@@ -47,11 +65,25 @@ class EmbeddedValkey(ChildServer):
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def _new_password(self) -> str:
+        password = secrets.token_hex(24)
+        self._keep_password(password)
+        return password
+
+    def _configuration(self) -> Path:
+        """A file with the password: among the arguments every user of this machine could read it."""
+        path = self.directory / "valkey.conf"
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"requirepass {self.password}\n")
+        return path
+
     def _ready(self) -> bool:
+        login = f"AUTH {self.password}\r\n" if self.password else ""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"INFO server\r\n")
-                answer = connection.recv(65536)
+                connection.sendall(f"{login}INFO server\r\nQUIT\r\n".encode())
+                answer = b"".join(iter(lambda: connection.recv(65_536), b""))
         except OSError:
             return False
         # While it loads its file it answers -LOADING; and another server may have taken the port.

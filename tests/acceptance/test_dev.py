@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import socket
@@ -16,9 +17,12 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
+import redis
 
 from tests.support.dev_process import DevProcess, alive, clean_environment, gateway
 from tests.support.eventually import eventually
@@ -148,7 +152,7 @@ async def test_data_and_secret_are_kept_and_reset_starts_over(
 async def test_with_redis(start: Callable[..., DevProcess], directory: Path) -> None:
     dev = start("--redis")
     facts = await dev.ready()
-    assert facts["redisUrl"].startswith("redis://127.0.0.1:")
+    assert re.fullmatch(r"redis://:\w{48}@127\.0\.0\.1:\d+/0", facts["redisUrl"])
     printed = await eventually(lambda: facts_printed(dev.output) if "try=" in dev.output else None)
     assert printed["mode"] == "queue"
     accepted = await run_printed_request(printed["try"])
@@ -158,6 +162,55 @@ async def test_with_redis(start: Callable[..., DevProcess], directory: Path) -> 
     assert len(servers) == 2
     assert dev.stop(signal.SIGINT) == 0
     assert not [pid for pid in servers if alive(pid)]
+
+
+def valkey_of(dev: DevProcess) -> int:
+    [pid] = [pid for pid in dev.children() if Path(f"/proc/{pid}/comm").read_text().startswith("valkey")]
+    return pid
+
+
+async def test_a_killed_valkey_is_started_again(start: Callable[..., DevProcess]) -> None:
+    dev = start("--redis")
+    await dev.ready()
+    printed = await eventually(lambda: facts_printed(dev.output) if "try=" in dev.output else None)
+    valkey = valkey_of(dev)
+    os.kill(valkey, signal.SIGKILL)
+    await eventually(lambda: "Valkey has ended" in dev.log, 10, "word of the end")
+
+    async def mode() -> str:
+        return str((await run_printed_request(printed["try"]))["mode"])
+
+    async def is_mode(wanted: str) -> bool:
+        return await mode() == wanted
+
+    assert await eventually(lambda: is_mode("direct"), 3, "direct mode without Valkey")
+    assert await eventually(lambda: is_mode("queue"), 20, "queue mode again")
+    assert "Valkey is running again" in dev.log
+    with pytest.raises(ProcessLookupError):  # not even as one that nobody waited for
+        os.kill(valkey, 0)
+
+
+async def test_a_killed_postgresql_is_started_again(start: Callable[..., DevProcess]) -> None:
+    dev = start()
+    facts = await dev.ready()
+    [postgres] = dev.children()
+    os.kill(postgres, signal.SIGKILL)
+    await eventually(lambda: "PostgreSQL is running again" in dev.log, 40, "PostgreSQL")
+    connection = await asyncpg.connect(facts["databaseUrl"])
+    assert await connection.fetchval("SELECT count(*) FROM jobs") == 0
+    await connection.close()
+
+
+async def test_the_stores_of_dev_are_closed_to_others_on_this_machine(start: Callable[..., DevProcess]) -> None:
+    facts = await start("--redis").ready()
+    database, valkey = urlsplit(facts["databaseUrl"]), urlsplit(facts["redisUrl"])
+    for password in (None, "wrong"):
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await asyncpg.connect(host="127.0.0.1", port=database.port, user="postgres", password=password)
+        with redis.Redis(port=valkey.port or 0, password=password) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+    with redis.Redis.from_url(facts["redisUrl"]) as client:
+        assert client.ping()
 
 
 async def test_servers_end_with_a_killed_parent_and_the_next_run_starts(

@@ -96,6 +96,43 @@ def _alive(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
+async def test_a_protected_postgresql_is_so_from_its_second_start_on(server_directory: Path) -> None:
+    directory = server_directory / "protected-pg"
+    open_to_all = EmbeddedPostgres(directory, durable=False)
+    open_to_all.start()
+    open_to_all.stop()
+    server = EmbeddedPostgres(directory, durable=False, protected=True)
+    for _ in range(2):
+        server.start()
+        try:
+            connection = await asyncpg.connect(server.dsn)
+            assert await connection.fetchval("SELECT 1") == 1
+            await connection.close()
+            with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+                await asyncpg.connect(host="127.0.0.1", port=server.port, user="postgres", password="wrong")
+        finally:
+            server.stop()
+    assert (directory / "password").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_protected_valkey_tells_its_password_in_no_list_of_processes(server_directory: Path) -> None:
+    server = EmbeddedValkey(server_directory / "protected-valkey", protected=True)
+    server.start()
+    try:
+        assert server.password
+        listed = subprocess.run(
+            ["ps", "-o", "args=", "-p", str(server.pid)], capture_output=True, text=True, check=True
+        )
+        assert server.password not in listed.stdout
+        with redis.Redis.from_url(server.url) as client:
+            assert client.ping()
+        with redis.Redis(port=server.port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    finally:
+        server.stop()
+    assert (server.directory / "valkey.conf").stat().st_mode & 0o777 == 0o600
+
+
 def test_two_processes_cannot_use_one_data_directory(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
     first = own_postgres()
     second = EmbeddedPostgres(first.directory)
