@@ -60,6 +60,13 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert refused(mail(priority=5.5)).details[0]["message"] == "must be a whole number, not 5.5"
 
 
+def test_white_space_around_a_header_is_dropped() -> None:
+    assert read(mail(headers={"X-Note": " grüße ", "References": "<a@b> "})).headers == {
+        "X-Note": "grüße",
+        "References": "<a@b>",
+    }
+
+
 def test_every_field_arrives() -> None:
     draft = read(
         mail(

@@ -70,6 +70,9 @@ def assert_wire_form(raw: bytes) -> None:
 # -- round trip -------------------------------------------------------------------------------------------------------
 
 _readable = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=90)
+_structured = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=120).filter(
+    lambda value: header_problem("References", value) is None
+)
 _name = st.one_of(
     st.just(""),
     st.sampled_from(["Doe, Jane", 'The "Boss"', "=?utf-8?B?eA==?=", "Zoë Ü", "山田"]),
@@ -120,9 +123,13 @@ _mails = st.builds(
     ),
     text=_body_text,
     html=st.one_of(_body_text, st.just('<p>Hi <img src="cid:logo"></p>')),
-    headers=st.dictionaries(
-        st.sampled_from(["X-Campaign", "List-Unsubscribe", "References"]),
-        _readable.filter(lambda v: v.strip() != ""),
+    headers=st.fixed_dictionaries(
+        {},
+        optional={
+            "X-Campaign": _readable.filter(lambda value: value.strip() != ""),
+            "List-Unsubscribe": _structured,
+            "References": _structured,
+        },
     ),
     attachments=st.lists(_attachment, max_size=3),
 )
@@ -346,6 +353,12 @@ def test_nothing_injects_a_header(changes: dict[str, Any]) -> None:
         ("Resent-To", "a@b.example", "written by"),
         ("DKIM-Signature", "v=1", "written by"),
         ("Return-Path", "<>", "written by"),
+        ("References", "<a@b.example> ", None),
+        ("References", "<ü@b.example>", "plain ASCII"),
+        ("in-reply-to", "=?utf-8?B?PGFAYj4=?=", "plain ASCII"),
+        ("List-Unsubscribe", "<https://shop.example/u?a==?>", None),
+        ("List-Unsubscribe-Post", "Größe", "plain ASCII"),
+        ("Auto-Submitted", "auto\u00a0generated", "plain ASCII"),
         ("X-A", "a\nb", "line break"),
         ("X-A", "a\x00b", "control character"),
         ("X-A", "  ", "empty"),
@@ -355,6 +368,22 @@ def test_nothing_injects_a_header(changes: dict[str, Any]) -> None:
 def test_custom_headers(name: str, value: str, words: str | None) -> None:
     problem = header_problem(name, value)
     assert problem is None if words is None else words in (problem or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("References", " <a@b.example> "),
+        ("References", " ".join(f"<{number:040}@mail.shop.example>" for number in range(12))),
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click "),
+        ("List-Unsubscribe", f"<https://shop.example/u?a==?{'x' * 300}>"),
+    ],
+)
+def test_structured_headers_are_never_encoded(name: str, value: str) -> None:
+    raw = build(mail(headers={name: value}))
+    assert_wire_form(raw)
+    assert b"=?utf-8?" not in raw
+    assert str(parse(raw)[name]) == value.strip()
 
 
 def test_names_of_attachments_and_text_fields() -> None:

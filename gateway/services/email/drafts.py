@@ -188,7 +188,7 @@ def _headers(fields: ObjectReader) -> dict[str, str]:
             fields.problem(f"headers.{name[:NAME_MAX]}", f"must be a string, not {json_type(value)}")
         elif problem := message.header_problem(name, value):
             fields.problem(f"headers.{name[:NAME_MAX]}", problem)
-    return headers
+    return {name: value.strip() if isinstance(value, str) else value for name, value in headers.items()}
 
 
 def _tags(fields: ObjectReader) -> list[dict[str, str]]:

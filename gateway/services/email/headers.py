@@ -20,6 +20,7 @@ _BREAKS = re.compile(r"[\r\n\x00]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[!-9;-~]+")  # printable ASCII without space and colon (RFC 5322, 3.6.8)
 _PRINTABLE = re.compile(r"[ -~]*")
+_ENCODED = re.compile(r"=\?[^? ]+\?[BbQq]\?")
 _PIECE = re.compile(r" *[^ ]+")
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]{1,127}"  # RFC 6838, 4.2
 _CONTENT_TYPE = re.compile(rf'({_TOKEN})/({_TOKEN})((?:; ?{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]*"))*)')
@@ -44,6 +45,14 @@ _RESERVED = {
     "errors-to": None,
     "authentication-results": None,
 }
+# Structured fields, whose values programs read: encoded words would hide them (RFC 2047, 5).
+_STRUCTURED = frozenset(
+    {
+        *("references", "in-reply-to", "auto-submitted", "precedence", "importance", "priority", "sensitivity"),
+        *("feedback-id", "disposition-notification-to", "x-priority", "x-auto-response-suppress"),
+    }
+)
+_STRUCTURED_PREFIX = "list-"
 _RESERVED_PREFIXES = ("content-", "received", "resent-", "dkim-", "domainkey-", "arc-")
 
 
@@ -59,13 +68,24 @@ def header_problem(name: str, value: str) -> str | None:
         field = _RESERVED.get(key)
         advice = f"use the field {field!r} instead" if field else "leave it out or use a name that starts with X-"
         return f"header {name!r} is written by the gateway or by mail servers; {advice}"
+    return _value_problem(name, value)
+
+
+def _value_problem(name: str, value: str) -> str | None:
     if _CONTROL.search(value):
         return f"the value of header {name!r} contains a line break or control character; remove it"
     if not value.strip():
         return f"the value of header {name!r} is empty; leave the header out"
+    if is_structured(name) and (_ENCODED.search(value) or not _PRINTABLE.fullmatch(value)):
+        return f"the value of header {name!r} must be plain ASCII without encoded words: programs read it"
     if len(name) + 2 + len(value.encode(errors="replace")) > MAX_LINE:
         return f"header {name!r} is too long: name and value together may have {MAX_LINE - 2} bytes"
     return None
+
+
+def is_structured(name: str) -> bool:
+    key = name.lower()
+    return key in _STRUCTURED or key.startswith(_STRUCTURED_PREFIX)
 
 
 def text_problem(field: str, value: str) -> str | None:
@@ -96,8 +116,11 @@ def refuse_breaks(field: str, value: str) -> None:
 
 
 def text_header(name: str, value: str) -> str:
-    """An unstructured field, folded: plain where it can be, else as encoded words. Ends in CRLF."""
+    """A field, folded: plain where it can be, else as encoded words; a structured one, which ``header_problem`` has let
+    pass, is always plain and without white space around it. Ends in CRLF."""
     refuse_breaks(name, value)
+    structured = is_structured(name)
+    value = value.strip() if structured else value
     pieces = _PIECE.findall(value)
     plain = (
         _PRINTABLE.fullmatch(value)
@@ -105,7 +128,7 @@ def text_header(name: str, value: str) -> str:
         and "=?" not in value
         and (len(name) + 2 + len(value) <= MAX_LINE and all(len(piece) <= MAX_LINE for piece in pieces))
     )
-    if not plain:
+    if not plain and not structured:
         return _fold(f"{name}:", [f" {word}" for word in _encoded_words(value)])
     if pieces:
         pieces[0] = f" {pieces[0]}"
