@@ -77,7 +77,7 @@ def _retry_failed(client: Client, dry_run: bool, yes: bool) -> None:
     answer = {"wouldRetry": client.post(RETRY_FAILED, dryRun="true")["data"]["wouldRetry"]}
     many = answer["wouldRetry"]
     if many and not dry_run:
-        _confirm(f"{many} failed jobs of email-queue will run again", yes)
+        _confirm(f"{many} failed {'job' if many == 1 else 'jobs'} of email-queue will run again", yes)
         answer = {"retried": client.post(RETRY_FAILED)["data"]["retried"]}
     if invocation().json:
         print_json(answer)

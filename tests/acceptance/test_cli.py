@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.settings import Settings
@@ -208,13 +209,30 @@ def test_a_token_needs_no_database(home: Path) -> None:
     assert (done.returncode, done.stdout.count(".")) == (0, 2), done.stderr
 
 
-def test_failed_jobs_are_retried_together_only_when_that_is_confirmed(run: Run) -> None:
+async def test_failed_jobs_are_retried_together_only_when_that_is_confirmed(run: Run, dev: DevProcess) -> None:
+    failed = ("jobs", "retry", "--queue", "email", "--status", "failed")
+    none = run("--json", *failed, "--yes")
+    assert (none.returncode, json.loads(none.stdout)) == (5, {"wouldRetry": 0})
+    known = dev.facts()
+    assert known is not None
+    job_id = json.loads(run("email", "show", send(run, "--at", later(5))["id"], "--json").stdout)["jobId"]
+    connection = await asyncpg.connect(known["databaseUrl"])
+    await connection.execute("UPDATE jobs SET state = 'failed', finished_at = now() WHERE id::text = $1", job_id)
+    await connection.close()
+
+    assert facts(run(*failed, "--dry-run").stdout) == {"wouldRetry": "1"}
+    unconfirmed = run(*failed)
+    assert (unconfirmed.returncode, unconfirmed.stdout) == (2, "")
+    assert "1 failed job of email-queue will run again: confirm with --yes" in unconfirmed.stderr
+    assert facts(run(*failed, "--yes").stdout) == {"retried": "1"}
+    assert run(*failed, "--dry-run").returncode == 5
+
+
+def test_a_refusal_alone_prints_no_table(run: Run) -> None:
     refused = run("jobs", "retry", "not-an-id")
     assert (refused.returncode, refused.stdout) == (2, "")
-    neither = run("jobs", "retry", "not-an-id", "--queue", "email")
-    assert neither.returncode == 2
-    none = run("--json", "jobs", "retry", "--queue", "email", "--yes")
-    assert (none.returncode, json.loads(none.stdout)) == (5, {"wouldRetry": 0})
+    both = run("jobs", "retry", "not-an-id", "--queue", "email")
+    assert (both.returncode, "name jobs by their ids" in both.stderr) == (2, True)
 
 
 def test_until_is_echoed_by_both_clocks(run: Run) -> None:
