@@ -126,9 +126,10 @@ class EmailService:
             status = (await self._changeable(caller, mail_id)).status
             if status == "cancelled":  # somebody else was faster
                 return
-            code = "already_processing" if status in OPEN_STATUSES else "already_finished"
             message = f"the mail is {status}; only a mail that is not being sent yet can be cancelled"
-            raise Problem(409, code, message) from None
+            if status in OPEN_STATUSES:
+                raise Problem(409, "already_processing", message) from None
+            raise Problem(409, "already_finished", message) from None
 
     async def visible(self, caller: Principal, mail_id: UUID) -> MailSummary:
         """Raises Problem 404, also for somebody else's mail."""
