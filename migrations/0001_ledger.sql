@@ -95,6 +95,7 @@ CREATE TABLE jobs (
   error         text,                                  -- of the last attempt that failed
   errors        jsonb NOT NULL DEFAULT '[]',           -- one entry for each attempt that did not complete
   dedupe_key    text,
+  cancel_reason text,                                  -- somebody wants it ended while it runs; its holder heeds it
   CONSTRAINT jobs_state_known CHECK (state IN ('waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled')),
   CONSTRAINT jobs_priority_range CHECK (priority BETWEEN 0 AND 10)
 ) WITH (

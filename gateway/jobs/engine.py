@@ -95,6 +95,14 @@ class Engine:
             raise WrongState(job_id, found.state, "only a waiting or delayed job can be cancelled")
         return await self.get(job_id)
 
+    async def cancel_running(self, job_id: UUID, reason: str) -> JobRecord:
+        """Cancel a job that has not ended, also one that runs: its holder cancels the task within about a second, and
+        what the task does not heed is not tried again. Raises ``JobNotFound`` and ``WrongState``."""
+        if not await self._store.cancel(job_id, reason) and not await self._store.request_cancel(job_id, reason):
+            found = await self.get(job_id)
+            raise WrongState(job_id, found.state, "it has ended")
+        return await self.get(job_id)
+
     async def retry(self, job_id: UUID) -> JobRecord:
         """Run a failed job again, with all its attempts. Raises ``JobNotFound`` and ``WrongState``."""
         try:

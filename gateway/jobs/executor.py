@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -15,8 +15,9 @@ import structlog
 
 from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs import outcomes
+from gateway.jobs.attempt import Attempt, Ignored
 from gateway.jobs.dispatch import Dispatcher
-from gateway.jobs.errors import Fail, Snooze, TaskSignal, UnknownTask
+from gateway.jobs.errors import Cancel, Fail, Snooze, TaskSignal, UnknownTask
 from gateway.jobs.events import Events, JobSettled
 from gateway.jobs.job import ClaimedJob, Inserted, JobState
 from gateway.jobs.outcomes import Cause, Ended, Moment
@@ -30,47 +31,9 @@ log = structlog.get_logger(__name__)
 _UNKNOWN_TASK_REST_S = 30.0  # another replica, newer than this one, may know the task
 
 
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """A running attempt: the context that its task sees, and what the engine needs to end it early.
-
-    ``lease_ends``: on this process's monotonic clock, written by the lease keeper. ``cause``: why it is being cancelled
-    ("lost", "shutdown"), written by whoever cancels it before doing so.
-    """
-
-    job: ClaimedJob
-    worker: str
-    deadline: float
-    lease_ends: float
-    task: asyncio.Task[object] | None = None
-    cause: str | None = None
-    limit: asyncio.Timeout | None = None
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def deadline_s(self) -> float:
-        return max(0.0, self.deadline - time.monotonic())
-
-    def irrevocable(self) -> None:
-        """What the attempt is for has happened; what is left is to record it, which neither the time limit nor a stop
-        may cut."""
-        self.task = None
-        if self.limit is not None and not self.limit.expired():
-            self.limit.reschedule(None)
-
-    def still_held(self) -> bool:
-        return self.cause != "lost" and time.monotonic() < self.lease_ends
-
-    def cancel(self, cause: str) -> None:
-        if self.cause is None and self.task is not None:
-            self.cause = cause
-            self.task.cancel()
-
-
 class Executor:
     def __init__(self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events) -> None:
         self.running: dict[tuple[UUID, int], Attempt] = {}
-        self.stopping = False  # written by the workers' drain: from then on a cancellation is the stop's
         self._registry = registry
         self._store = store
         self._dispatcher = dispatcher
@@ -88,9 +51,8 @@ class Executor:
         attempt = Attempt(
             job=job,
             worker=self._store.worker,
-            deadline=time.monotonic() + policy.timeout_s,
+            timeout_s=policy.timeout_s,
             lease_ends=asked + self._store.lease_ms / 1000,
-            task=asyncio.current_task(),
         )
         self.running[job.id, job.fence] = attempt
         try:
@@ -129,20 +91,15 @@ class Executor:
             return outcomes.signalled(job, policy, self._moment(), Fail(f"its arguments do not fit: {error}"))
         return await self._call(attempt, policy, task.perform(args, attempt))
 
-    async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Awaitable[object]) -> Ended:
+    async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Coroutine[Any, Any, object]) -> Ended:
         job = attempt.job
-        limit = attempt.limit = asyncio.timeout(policy.timeout_s)
         try:
-            async with limit:
-                result = await performing
-            return outcomes.completed(job, _json(result))
+            return outcomes.completed(job, _json(await attempt.perform(performing)))
         except asyncio.CancelledError:
             return self._cancelled(attempt, policy)
-        except TimeoutError as error:
-            if not limit.expired():
-                return outcomes.signalled(job, policy, self._moment(), error)
-            reason = f"cut after {policy.timeout_s:g} s, the queue's time limit"
-            return outcomes.failed(job, policy, self._moment(), Cause("timeout", reason))
+        except Ignored:
+            log.error("task_ignores_cancellation", task=job.task, cause=attempt.cause, attempt=job.attempt)
+            return self._cancelled(attempt, policy)
         except TaskSignal as signal:
             return outcomes.signalled(job, policy, self._moment(), signal)
         except Exception as error:  # whatever a task raises is its failure, never the worker's
@@ -150,19 +107,23 @@ class Executor:
             return outcomes.signalled(job, policy, self._moment(), error)
 
     def _cancelled(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
-        """Somebody cancelled the running attempt: swallow it here, so that the settlement can be awaited."""
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-        if attempt.cause is None and not self.stopping:  # a task that leaks its own sub-task's cancellation has failed
-            cause = Cause("error", "CancelledError: the task was cancelled from inside")
-            return outcomes.failed(attempt.job, policy, self._moment(), cause)
-        return outcomes.interrupted(attempt.job, self._moment(), f"interrupted: {attempt.cause or 'shutdown'}")
+        job, moment = attempt.job, self._moment()
+        match attempt.cause:
+            case "timeout":
+                reason = f"cut after {policy.timeout_s:g} s, the queue's time limit"
+                return outcomes.failed(job, policy, moment, Cause("timeout", reason))
+            case "cancelled":
+                return outcomes.signalled(job, policy, moment, Cancel(attempt.reason))
+            case None:  # a task that leaks its own sub-task's cancellation has failed
+                reason = "CancelledError: the task was cancelled from inside"
+                return outcomes.failed(job, policy, moment, Cause("error", reason))
+            case cause:
+                return outcomes.interrupted(job, moment, f"interrupted: {cause}")
 
     async def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> Inserted | None:
         if attempt.cause == "lost":
             return None
-        attempt.task = None  # it has ended: nothing is left to cancel, only to settle
+        attempt.irrevocable()  # it has ended: nothing is left to cancel, only to settle
         try:
             return await self._settler.settle(ended.settlement)
         except Refused as error:

@@ -16,6 +16,7 @@ from gateway.jobs.store import Store
 
 log = structlog.get_logger(__name__)
 
+CANCEL_POLL_S = 1.0  # how long a running job does not hear that it is to end
 _AGAIN_S = 1.0  # after a renewal that failed
 _UNKNOWN_GRACE_S = 5.0  # a claim whose answer came needs milliseconds to reach its slot
 
@@ -35,13 +36,23 @@ class LeaseKeeper:
         self._store = store
         self._dispatcher = dispatcher
         self._policy = policy
-        self._loop = Loop(self.name, self._keep)
+        self._loops = (Loop(self.name, self._keep), Loop("cancellations", self._heed_cancellations))
 
     async def start(self) -> None:
-        await self._loop.start()
+        for loop in self._loops:
+            await loop.start()
 
     async def stop(self) -> None:
-        await self._loop.stop()
+        for loop in self._loops:
+            await loop.stop()
+
+    async def _heed_cancellations(self) -> float:
+        running = self._executor.running
+        if running:
+            for key, reason in (await self._store.cancel_requests([job_id for job_id, _ in running])).items():
+                if (attempt := running.get(key)) is not None:
+                    attempt.cancel("cancelled", reason)
+        return CANCEL_POLL_S
 
     async def _keep(self) -> float:
         try:

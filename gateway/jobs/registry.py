@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -40,7 +40,7 @@ class Task(Generic[A]):
     name: str
     queue: str
     args: type[A]
-    perform: Callable[[A, TaskContext], Awaitable[Any]]
+    perform: Callable[[A, TaskContext], Coroutine[Any, Any, Any]]
 
 
 class Registry:

@@ -193,6 +193,14 @@ class Store:
     async def cancel(self, job_id: UUID, reason: str) -> bool:
         return await self._pool.fetchval(SQL["cancel"], job_id, reason) is not None
 
+    async def request_cancel(self, job_id: UUID, reason: str) -> bool:
+        return await self._pool.fetchval(SQL["request_cancel"], job_id, reason) is not None
+
+    async def cancel_requests(self, running: Sequence[UUID]) -> dict[Held, str]:
+        """Running attempts that somebody wants to end, and why."""
+        rows = await self._vital.fetch(SQL["cancel_requests"], running)
+        return {(row["id"], row["fence"]): row["cancel_reason"] for row in rows}
+
     async def retry(self, job_id: UUID) -> Inserted | None:
         row = await self._pool.fetchrow(SQL["retry"], job_id)
         return inserted(row) if row else None

@@ -269,7 +269,6 @@ class QueueWorker:
     async def drain(self, grace_s: float) -> None:
         """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""
         self._worker.draining = True
-        self._executor.stopping = True
         await self._queue.close_intake()
         slots = [task for task in self._worker.tasks if not task.done()]
         if slots:

@@ -144,7 +144,7 @@ class JobsAdmin(Controller):
     ) -> dict[str, Any]:
         wanted, asked = job_id_of(job_id), data or CancelRequest()
         reason = asked.reason or f"cancelled by {request.user.id}"
-        record = await platform.engine.cancel(wanted, reason)
+        record = await platform.engine.cancel_running(wanted, reason)
         await _audited(request, platform, "job.cancel", str(wanted), asked)
         return _success(job_detail(record))
 

@@ -10,6 +10,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from gateway.access import PUBLIC
 from gateway.problem import Problem
 from gateway.web.invalid_body import NAME_MAX, suggestion
 
@@ -26,7 +27,8 @@ async def demand_sound_request(connection: ASGIConnection[Any, Any, Any, Any], h
     The route names its parameters in ``opt={"query": (...)}``.
     """
     method = connection.scope.get("method")
-    if method == "OPTIONS":
+    # Health and metrics are asked by machines that may add parameters of their own.
+    if method == "OPTIONS" or handler.opt.get("access") == PUBLIC:
         return
     known: tuple[str, ...] = handler.opt.get("query", ())
     _check_query(connection, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ import asyncpg
 import pytest
 
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs import attempt
 from gateway.jobs.errors import Cancel, Fail, Retry, Snooze, WrongState
 from gateway.jobs.job import Inserted, JobState, NewJob
 from gateway.jobs.policy import StallPolicy
@@ -238,6 +240,70 @@ async def test_cancelled_and_rescheduled_jobs(make: Make) -> None:
     await one.submit(2)
     await eventually(lambda: one.settled("completed"))
     assert one.script.names == [2]
+
+
+async def test_a_running_job_is_cancelled_and_its_cause_recorded(make: Make) -> None:
+    ended = asyncio.Event()
+
+    async def hang(_args: dict[str, Any], _context: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    one = await make(script=Script(behave=hang))
+    await one.work()
+    job_id = await one.submit(1)
+    await eventually(lambda: one.script.started)
+    with pytest.raises(WrongState):
+        await one.engine.cancel(job_id, "only what has not started")
+    await one.engine.cancel_running(job_id, "the order was withdrawn")
+    await asyncio.wait_for(ended.wait(), 5)
+    await eventually(lambda: one.settled("cancelled"))
+    job = await one.engine.get(job_id)
+    assert (job.state, job.error) == (JobState.CANCELLED, "the order was withdrawn")
+    with pytest.raises(WrongState):
+        await one.engine.cancel_running(job_id, "again")
+
+
+async def test_a_job_that_fails_after_its_cancellation_was_asked_for_is_not_tried_again(make: Make, pool: Pool) -> None:
+    go_on = asyncio.Event()
+
+    async def fail(_args: dict[str, Any], context: Any) -> None:
+        context.irrevocable()
+        await go_on.wait()
+        raise Retry("later")
+
+    one = await make(script=Script(behave=fail))
+    await one.work()
+    job_id = await one.submit(1)
+    await eventually(lambda: one.script.started)
+    await one.engine.cancel_running(job_id, "not wanted")
+    go_on.set()
+    await eventually(lambda: one.settled("error"))
+    job = await one.engine.get(job_id)
+    assert (job.state, job.error, job.finished_at is not None) == (JobState.CANCELLED, "not wanted", True)
+
+
+async def test_a_task_that_ignores_cancellation_costs_its_slot_only_the_grace(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "CANCEL_GRACE_S", 0.2)
+    release = asyncio.Event()
+
+    async def stubborn(args: dict[str, Any], _context: object) -> None:
+        while args["n"] == "stubborn" and not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    one = await make(queue=policy(concurrency=1, timeout_s=0.2), script=Script(behave=stubborn))
+    await one.work()
+    job_id = await one.submit("stubborn")
+    await one.submit("neighbour")
+    await eventually(lambda: one.settled("completed"))
+    assert one.script.names == ["stubborn", "neighbour"]
+    assert (await one.engine.get(job_id)).errors[0].kind == "timeout"
+    release.set()
 
 
 async def test_retry_of_failed_jobs_one_and_all(make: Make) -> None:

@@ -6,13 +6,14 @@ WITH lost AS MATERIALIZED (
 )
 UPDATE jobs SET
   stalls = stalls + 1,
-  state = CASE WHEN stalls + 1 >= $1 THEN 'failed' ELSE 'waiting' END,
+  state = CASE WHEN cancel_reason IS NOT NULL THEN 'cancelled' WHEN stalls + 1 >= $1 THEN 'failed' ELSE 'waiting' END,
   attempts = attempts - 1,
-  error = CASE WHEN stalls + 1 >= $1 THEN format('stalled %s times: its worker vanished', stalls + 1) ELSE error END,
+  error = CASE WHEN cancel_reason IS NOT NULL THEN cancel_reason
+               WHEN stalls + 1 >= $1 THEN format('stalled %s times: its worker vanished', stalls + 1) ELSE error END,
   errors = errors || jsonb_build_object('attempt', attempts, 'kind', 'stalled', 'error', 'its worker vanished',
                                         'at', now(), 'worker', worker),
   run_at = now(),
-  finished_at = CASE WHEN stalls + 1 >= $1 THEN now() END,
+  finished_at = CASE WHEN cancel_reason IS NOT NULL OR stalls + 1 >= $1 THEN now() END,
   lease_until = NULL
 WHERE id = ANY (ARRAY(SELECT id FROM lost))
 RETURNING id, queue, state, priority, seq, stalls, worker

@@ -10,6 +10,6 @@ WITH picked AS MATERIALIZED (
       AND (o.state IN ('waiting', 'delayed', 'active') OR (o.state = 'failed' AND o.seq > f.seq)))
   ORDER BY f.finished_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
-UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL
+UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL, cancel_reason = NULL
 WHERE id = ANY (ARRAY(SELECT id FROM picked))
 RETURNING id, queue, state, priority, seq

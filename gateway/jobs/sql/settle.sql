@@ -8,16 +8,19 @@
 -- $7 delays_s double precision[]: for delayed: seconds from now
 -- $8 refunds integer[]: 1 when the attempt does not count
 UPDATE jobs j SET
-  state = x.state,
+  -- who asked for its end does not want another try: what would wait again is cancelled
+  state = CASE WHEN j.cancel_reason IS NOT NULL AND x.state IN ('waiting', 'delayed') THEN 'cancelled' ELSE x.state END,
   result = x.result::jsonb,
-  error = CASE WHEN x.state = 'completed' THEN NULL ELSE coalesce(x.error, j.error) END,
+  error = CASE WHEN x.state = 'completed' THEN NULL
+               WHEN x.state IN ('waiting', 'delayed') THEN coalesce(j.cancel_reason, x.error, j.error)
+               ELSE coalesce(x.error, j.error) END,
   -- the last 50: a job that is snoozed for days must not grow without end
   errors = CASE WHEN x.entry IS NULL THEN j.errors
                 WHEN jsonb_array_length(j.errors) >= 50 THEN (j.errors - 0) || x.entry::jsonb
                 ELSE j.errors || x.entry::jsonb END,
   attempts = j.attempts - x.refund,
   run_at = CASE WHEN x.state IN ('delayed', 'waiting') THEN now() + x.delay_s * interval '1 second' ELSE j.run_at END,
-  finished_at = CASE WHEN x.state IN ('completed', 'failed', 'cancelled') THEN now() END,
+  finished_at = CASE WHEN x.state IN ('completed', 'failed', 'cancelled') OR j.cancel_reason IS NOT NULL THEN now() END,
   lease_until = NULL
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::double precision[], $8::integer[])
   AS x(id, fence, state, result, error, entry, delay_s, refund)

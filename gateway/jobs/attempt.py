@@ -1,0 +1,82 @@
+"""A running attempt: what its task may know, and how it is ended early."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.jobs.job import ClaimedJob
+
+CANCEL_GRACE_S = 5.0  # how long a cancelled task may take to end; after that its slot goes on without it
+
+
+class Ignored(Exception):
+    """The task was cancelled and did not end."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """``lease_ends``: on this process's monotonic clock, written by the lease keeper. ``cause`` and ``reason``: why it
+    is being cancelled (lost, shutdown, timeout, cancelled), written once by ``cancel``."""
+
+    job: ClaimedJob
+    worker: str
+    timeout_s: float
+    lease_ends: float
+    cause: str | None = None
+    reason: str = ""
+    started: float = field(default_factory=time.monotonic)
+    _task: asyncio.Task[Any] | None = None
+    _given_up: asyncio.Future[Any] | None = None
+    _timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    _irrevocable: bool = False
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds left before the attempt is cut."""
+        return max(0.0, self.started + self.timeout_s - time.monotonic())
+
+    def still_held(self) -> bool:
+        return self.cause != "lost" and time.monotonic() < self.lease_ends
+
+    def irrevocable(self) -> None:
+        """What the attempt is for has happened; what is left is to record it, which neither the time limit nor a stop
+        may cut."""
+        self._irrevocable = True
+
+    def cancel(self, cause: str, reason: str = "") -> None:
+        """Have the task end. Does nothing when it has ended, is ending, or may not be cut any more."""
+        if self.cause is not None or self._irrevocable or self._task is None or self._task.done():
+            return
+        self.cause, self.reason = cause, reason
+        self._task.cancel()
+        self._timers.append(asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._give_up))
+
+    async def perform(self, performing: Coroutine[Any, Any, object]) -> object:
+        """The task's result; raises what it raised.
+
+        Raises ``asyncio.CancelledError`` when the task was cancelled (``cause`` says by whom; None: from inside), and
+        ``Ignored`` when it does not end although it was: it then goes on by itself, and nothing waits for it.
+        """
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(performing)
+        self._given_up = loop.create_future()
+        self._timers.append(loop.call_later(self.timeout_s, self.cancel, "timeout"))
+        try:
+            await asyncio.wait({self._task, self._given_up}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the slot itself is being stopped
+            self.cancel("shutdown")
+            await asyncio.wait({self._task, self._given_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for timer in self._timers:
+                timer.cancel()
+        if not self._task.done():
+            raise Ignored
+        return self._task.result()
+
+    def _give_up(self) -> None:
+        if self._given_up is not None and not self._given_up.done():
+            self._given_up.set_result(None)
