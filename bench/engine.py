@@ -26,6 +26,7 @@ from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry, Task, TaskContext
 from gateway.jobs.store import Store
+from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
 
 QUEUE, TASK = "bench-queue", "bench.noop"
@@ -53,7 +54,7 @@ class Rig:
         self.store = Store(pool, "bench", 30_000)
         self.dispatcher = Dispatcher(DirectBroker(self.store), events)
         self.executor = Executor(registry, self.store, self.dispatcher, events)
-        self.engine = Engine(registry, self.store, Records(pool), self.dispatcher)
+        self.engine = Engine(registry, self.store, Records(pool), self.dispatcher, UniqueJobs(pool, self.store))
         self.worker = QueueWorker(policy, self.dispatcher, self.executor, events)
 
     async def _perform(self, args: dict[str, Any], context: TaskContext) -> None:

@@ -37,6 +37,7 @@ from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Store
+from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
 from gateway.services import email, orchestration
 from gateway.settings import Settings
@@ -95,7 +96,7 @@ class Runtime:
         self._store = Store(pool, self.replica_id, self._stalls.lease_ms, self._vital)
         self.records = Records(pool)
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events)
-        self.engine = Engine(self._registry, self._store, self.records, self.dispatcher)
+        self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         self.platform = Platform(settings, pool, self.engine)
         self.features = self._features()
         self.workers = self._workers()

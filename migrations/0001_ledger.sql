@@ -113,6 +113,9 @@ CREATE INDEX jobs_final ON jobs (queue, state, finished_at DESC, id) WHERE state
 CREATE UNIQUE INDEX jobs_dedupe ON jobs (queue, dedupe_key)
   WHERE dedupe_key IS NOT NULL AND state IN ('waiting', 'delayed', 'active');
 
+-- Who had a key lately, open or not; only jobs that have one are in it.
+CREATE INDEX jobs_keys ON jobs (queue, dedupe_key, seq) WHERE dedupe_key IS NOT NULL;
+
 -- Counts by queue and state, exact and O(1) to read: each statement that moves jobs adds its differences, the elected
 -- leader folds them (docs/decisions/0003-counted-states.md).
 CREATE TABLE job_counts (

@@ -16,6 +16,7 @@ from gateway.jobs.job import Inserted, JobRecord, JobState, NewJob, QueueCounts
 from gateway.jobs.records import QueueStatus, Records, Replica
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Connection, Store
+from gateway.jobs.unique import Unique, UniqueJobs
 
 _MOST_AT_ONCE = 500  # jobs in one commit
 
@@ -24,8 +25,11 @@ class Engine:
     """Every method raises ``UnknownQueue`` for a queue that is not declared, and what asyncpg raises when the ledger is
     away (``infra.postgres.is_unavailable``)."""
 
-    def __init__(self, registry: Registry, store: Store, records: Records, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, records: Records, dispatcher: Dispatcher, unique: UniqueJobs
+    ) -> None:
         self.registry = registry
+        self._unique = unique
         self._store = store
         self._records = records
         self._dispatcher = dispatcher
@@ -45,6 +49,14 @@ class Engine:
     async def submit_many(self, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
         done = await self._store.insert(jobs, self._attempts(jobs))
         await self.offer(done)
+        return done
+
+    async def submit_unique(self, job: NewJob, unique: Unique) -> Inserted:
+        """Commit one job unless its ``dedupe_key`` is taken; what happens then is ``unique.on_conflict``. Raises
+        ``DuplicateJob``."""
+        attempts = self._attempts([job])[0]
+        done = await self._unique.insert(job, attempts, unique)
+        await self.offer([done])
         return done
 
     async def insert(self, connection: Connection, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:

@@ -78,6 +78,15 @@ class JobNotFound(EngineError):
         self.job_id = job_id
 
 
+class DuplicateJob(EngineError):
+    """Another job has the key, and the policy is not to wait beside it. ``job_id`` is that job's."""
+
+    def __init__(self, job_id: UUID, state: str, key: str) -> None:
+        super().__init__(f"job {job_id} has the key {key!r} already and is {state}")
+        self.job_id = job_id
+        self.state = state
+
+
 class WrongState(EngineError):
     """The job exists, but its state does not allow what was asked."""
 

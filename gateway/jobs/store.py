@@ -1,7 +1,7 @@
 """The ledger's moves: one method per named statement that changes jobs. Reading for people is in ``records.py``.
 
 Every method is one statement in its own transaction, so a process that freezes never holds a lock in PostgreSQL
-(``insert`` alone may join the caller's transaction). Raises what asyncpg raises; ``infra.postgres.is_unavailable``
+(``insert`` and ``cancel`` may join the caller's transaction). Raises what asyncpg raises; ``infra.postgres.is_unavailable``
 tells an outage from a fault.
 """
 
@@ -190,8 +190,8 @@ class Store:
     async def fold_counts(self) -> None:
         await self._pool.execute(SQL["fold_counts"])
 
-    async def cancel(self, job_id: UUID, reason: str) -> bool:
-        return await self._pool.fetchval(SQL["cancel"], job_id, reason) is not None
+    async def cancel(self, job_id: UUID, reason: str, connection: Connection | None = None) -> bool:
+        return await (connection or self._pool).fetchval(SQL["cancel"], job_id, reason) is not None
 
     async def request_cancel(self, job_id: UUID, reason: str) -> bool:
         return await self._pool.fetchval(SQL["request_cancel"], job_id, reason) is not None

@@ -15,9 +15,10 @@ import pytest
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs import attempt
-from gateway.jobs.errors import Cancel, Fail, Retry, Snooze, WrongState
+from gateway.jobs.errors import Cancel, DuplicateJob, Fail, Retry, Snooze, WrongState
 from gateway.jobs.job import Inserted, JobState, NewJob
 from gateway.jobs.policy import StallPolicy
+from gateway.jobs.unique import OnConflict, Unique
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
 
@@ -338,6 +339,48 @@ async def test_a_dedupe_key_belongs_to_one_open_job(make: Make) -> None:
     await one.work()
     await eventually(lambda: one.settled("completed"))
     assert not (await one.engine.submit(second)).duplicate
+
+
+async def test_unique_jobs_keep_the_first_reject_or_replace(make: Make, pool: Pool) -> None:
+    one = await make()
+
+    def job(n: int) -> NewJob:
+        return NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": n}, dedupe_key="batch:7")
+
+    first = await one.engine.submit_unique(job(1), Unique(on_conflict=OnConflict.REPLACE))
+    kept = await one.engine.submit_unique(job(2), Unique(on_conflict=OnConflict.KEEP_FIRST))
+    assert (kept.duplicate, kept.id) == (True, first.id)
+    with pytest.raises(DuplicateJob):
+        await one.engine.submit_unique(job(3), Unique(on_conflict=OnConflict.REJECT))
+    second = await one.engine.submit_unique(job(4), Unique(on_conflict=OnConflict.REPLACE))
+    assert (await one.engine.get(first.id)).state is JobState.CANCELLED
+    assert (await one.engine.get(first.id)).error == f"replaced by {second.id}"
+    await one.work()
+    await eventually(lambda: one.settled("completed"))
+    assert one.script.names == [4]
+
+
+async def test_a_key_is_taken_for_its_window_after_the_job_has_ended(make: Make, pool: Pool) -> None:
+    one = await make()
+    await one.work()
+    hour = Unique(on_conflict=OnConflict.REJECT, window_s=3600)
+    first = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": 1}, dedupe_key="daily")
+    await one.engine.submit_unique(first, hour)
+    await eventually(lambda: one.settled("completed"))
+    again = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": 2}, dedupe_key="daily")
+    with pytest.raises(DuplicateJob):
+        await one.engine.submit_unique(again, hour)
+    await pool.execute("UPDATE jobs SET created_at = now() - interval '2 hours'")
+    await one.engine.submit_unique(again, hour)
+    await eventually(lambda: one.script.names == [1, 2])
+
+
+async def test_of_two_unique_jobs_at_the_same_moment_one_is_the_second(make: Make) -> None:
+    one = await make()
+    jobs = [NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={"n": n}, dedupe_key="same") for n in range(8)]
+    answers = await asyncio.gather(*(one.engine.submit_unique(job, Unique()) for job in jobs))
+    assert sum(not answer.duplicate for answer in answers) == 1
+    assert len({answer.id for answer in answers}) == 1
 
 
 async def test_submits_of_one_moment_share_a_commit_and_not_their_mistakes(make: Make, pool: Pool) -> None:

@@ -26,6 +26,7 @@ from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry, Task, TaskContext
 from gateway.jobs.store import Store
+from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
 
 QUEUE = "email-queue"
@@ -125,7 +126,7 @@ async def replica(
     executor = Executor(registry, store, dispatcher, events)
     keeper = Keeper(registry, store, records, dispatcher, events)
     made = Replica(
-        engine=Engine(registry, store, records, dispatcher),
+        engine=Engine(registry, store, records, dispatcher, UniqueJobs(pool, store)),
         store=store,
         records=records,
         dispatcher=dispatcher,
