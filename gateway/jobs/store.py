@@ -1,8 +1,8 @@
 """The ledger's moves: one method per named statement that changes jobs. Reading for people is in ``records.py``.
 
 Every method is one statement in its own transaction, so a process that freezes never holds a lock in PostgreSQL
-(``insert`` and ``cancel`` may join the caller's transaction). Raises what asyncpg raises; ``infra.postgres.is_unavailable``
-tells an outage from a fault.
+(``insert`` and ``cancel`` may join the caller's transaction). Raises what asyncpg raises;
+``infra.postgres.is_unavailable`` tells an outage from a fault.
 """
 
 from __future__ import annotations

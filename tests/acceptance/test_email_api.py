@@ -370,7 +370,7 @@ async def test_421_pauses_the_queue_and_costs_no_attempt(app: MailApp, server: S
     await app.replica.work()
     status = await eventually(lambda: paused(app))
     assert "421" in status.pause_reason
-    shown = await app.has_status(mail_id, "pending")
+    shown = await eventually(lambda: app.has_status(mail_id, "pending"))
     assert [one["outcome"] for one in shown["attempts"]] == ["paused"]
     job = await app.platform.engine.get(UUID(shown["jobId"]))
     assert job.attempts == 0
