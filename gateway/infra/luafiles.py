@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from gateway.infra.namedfiles import NamedFiles
+
 _GUARANTEE = re.compile(r"^--\s*guarantee:\s*(\S.*)$")
 _RETURNS = re.compile(r"^--\s*returns:\s*(\S.*)$")
 _ARGUMENT = re.compile(r"^--\s*(KEYS|ARGV)\[(\d+)(\.\.\.)?\]\s+(\w+)\s*:\s*(\S.*)$")
@@ -48,24 +50,7 @@ class LuaFile:
     text: str
 
 
-class LuaFiles(Mapping[str, str]):
-    """Script text by file name without ``.lua``."""
-
-    def __init__(self, entries: Mapping[str, LuaFile]) -> None:
-        self._entries = dict(entries)
-
-    def __getitem__(self, name: str) -> str:
-        return self._entries[name].text
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def describe(self, name: str) -> LuaFile:
-        """The script with its header; ``KeyError`` when there is none of that name."""
-        return self._entries[name]
+LuaFiles = NamedFiles[LuaFile]
 
 
 def load_lua(package: str, folder: str = "lua") -> LuaFiles:

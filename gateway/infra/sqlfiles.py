@@ -11,9 +11,10 @@ Files are read once, at import; a wrong header stops the process there and not a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+
+from gateway.infra.namedfiles import NamedFiles
 
 _PURPOSE = re.compile(r"^--\s*purpose:\s*(\S.*)$")
 _PARAM = re.compile(r"^--\s*\$(\d+)\s+(\w+)\s+([^:]+?)\s*:\s*(\S.*)$")
@@ -42,24 +43,7 @@ class SqlFile:
     text: str
 
 
-class SqlFiles(Mapping[str, str]):
-    """Statement text by file name without ``.sql``."""
-
-    def __init__(self, entries: Mapping[str, SqlFile]) -> None:
-        self._entries = dict(entries)
-
-    def __getitem__(self, name: str) -> str:
-        return self._entries[name].text
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def describe(self, name: str) -> SqlFile:
-        """The statement with its header; ``KeyError`` when there is none of that name."""
-        return self._entries[name]
+SqlFiles = NamedFiles[SqlFile]
 
 
 def load_sql(package: str, folder: str = "sql") -> SqlFiles:
