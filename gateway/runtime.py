@@ -23,6 +23,8 @@ from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable, open_pool
 from gateway.infra.redis import Redis, blocking_client, command_client
+from gateway.infra.watchdog import LoopWatchdog
+from gateway.jobs.controls import Controls
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
@@ -100,6 +102,9 @@ class Runtime:
         self.platform = Platform(settings, pool, self.engine)
         self.features = self._features()
         self.workers = self._workers()
+        self.controls = Controls(self._vital, self._registry, self.dispatcher)
+        for worker in self.workers:
+            self.controls.watch(worker.policy.name, worker.adopt)
         self.metrics.watch_slots(self._slots)
         self.presence = Presence(
             self.records, self.dispatcher, self.workers, self.replica_id, str(settings.gateway_role)
@@ -150,7 +155,7 @@ class Runtime:
 
     def _slots(self) -> dict[str, Slots]:
         return {
-            worker.policy.name: Slots(busy=worker.busy, free=worker.policy.concurrency - worker.busy)
+            worker.policy.name: Slots(busy=worker.busy, free=max(0, worker.slots - worker.busy))
             for worker in self.workers
         }
 
@@ -247,8 +252,11 @@ class Runtime:
         """In the order of their start; they stop in the reverse order."""
         components: list[Component] = [
             _Required(self.dispatcher, self.settings.redis_required),
+            self.controls,
+            self.engine.backlog,
             self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
+            LoopWatchdog(),
         ]
         keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
         chores = (

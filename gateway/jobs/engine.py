@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
+from gateway.jobs.backlog import Backlog
 from gateway.jobs.batcher import Batcher
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import JobNotFound, WrongState
@@ -33,7 +35,8 @@ class Engine:
         self._store = store
         self._records = records
         self._dispatcher = dispatcher
-        self._submits: Batcher[NewJob, Inserted] = Batcher("submit", self.submit_many, _MOST_AT_ONCE)
+        self._submits: Batcher[NewJob, Inserted] = Batcher("submit", self._commit, _MOST_AT_ONCE)
+        self.backlog = Backlog(registry, records.counts)
 
     @property
     def mode(self) -> str:
@@ -42,27 +45,39 @@ class Engine:
 
     async def submit(self, job: NewJob) -> Inserted:
         """Commit one job and say that it is ready. It is safe when this returns. Submits of the same moment share one
-        commit."""
-        self.registry.queue(job.queue)  # an unknown queue is this caller's mistake alone
+        commit. Raises ``QueueFull``."""
+        self.admit([job])  # an unknown or a full queue is this caller's trouble alone
         return await self._submits.add(job)
 
     async def submit_many(self, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
+        """Commit jobs together, all or none. Raises ``QueueFull``."""
+        self.admit(jobs)
+        return await self._commit(jobs)
+
+    async def _commit(self, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
         done = await self._store.insert(jobs, self._attempts(jobs))
         await self.offer(done)
         return done
 
     async def submit_unique(self, job: NewJob, unique: Unique) -> Inserted:
         """Commit one job unless its ``dedupe_key`` is taken; what happens then is ``unique.on_conflict``. Raises
-        ``DuplicateJob``."""
+        ``DuplicateJob`` and ``QueueFull``."""
+        self.admit([job])
         attempts = self._attempts([job])[0]
         done = await self._unique.insert(job, attempts, unique)
         await self.offer([done])
         return done
 
+    def admit(self, jobs: Sequence[NewJob]) -> None:
+        """Is there room in the jobs' queues? Raises ``QueueFull``. Costs no query."""
+        for queue, number in Counter(job.queue for job in jobs).items():
+            self.backlog.admit(queue, number)
+
     async def insert(self, connection: Connection, jobs: Sequence[NewJob]) -> builtins.list[Inserted]:
         """Insert within the caller's transaction, so that its own rows and the jobs are committed together (outbox).
 
-        Call ``offer`` with the answer after the commit.
+        Call ``offer`` with the answer after the commit. New work asks ``admit`` before; what was accepted earlier and
+        lost its job is put back however full the queue is.
         """
         return await self._store.insert(jobs, self._attempts(jobs), connection)
 

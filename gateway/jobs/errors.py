@@ -72,6 +72,16 @@ class UnknownTask(EngineError):
         self.name = name
 
 
+class QueueFull(EngineError):
+    """As many jobs wait as the queue may have; ``retry_after_s``: when to ask again, in seconds."""
+
+    def __init__(self, queue: str, most: int, retry_after_s: int) -> None:
+        super().__init__(f"{queue} is full: {most} jobs wait already")
+        self.queue = queue
+        self.most = most
+        self.retry_after_s = retry_after_s
+
+
 class JobNotFound(EngineError):
     def __init__(self, job_id: UUID) -> None:
         super().__init__(f"no job {job_id}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 MAX_JITTER = 0.10  # documents 002 and 003 promise "starts at 1 minute": at most 10 % later, never sooner
@@ -30,7 +32,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What a queue promises. ``concurrency`` is per replica, ``rate`` over all replicas.
 
     ``timeout_s`` is the longest one attempt may run; ``backoff_ms`` the delay after the first failure, doubled for each
-    further one.
+    further one; ``max_waiting`` how many waiting and delayed jobs are accepted (0: any number).
     """
 
     name: str
@@ -41,6 +43,54 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     retention: Retention = Retention()
     default_priority: int = 0
+    max_waiting: int = 0
+
+
+CONCURRENCY_MAX = 10_000
+ATTEMPTS_MAX = 10_000
+NUMBER_MAX = 2_000_000_000  # PostgreSQL's integer
+
+_Number = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)] | None
+
+
+class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True):
+    """What an administrator replaced of a queue's policy; None: as declared. Units as in ``QueuePolicy``.
+
+    The rate limit is replaced as a whole: with both of its numbers, or not.
+    """
+
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=CONCURRENCY_MAX)] | None = None
+    rate_max: _Number = None
+    rate_duration_ms: _Number = None
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=ATTEMPTS_MAX)] | None = None
+    backoff_ms: _Number = None
+    completed_retention_s: _Number = None
+    completed_retention_count: _Number = None
+    failed_retention_s: _Number = None
+
+
+def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
+    """The policy with what ``by`` replaces."""
+    rate = policy.rate
+    if by.rate_max is not None and by.rate_duration_ms is not None:
+        rate = RateLimit(by.rate_max, by.rate_duration_ms)
+    keep = policy.retention
+    return msgspec.structs.replace(
+        policy,
+        concurrency=_or(by.concurrency, policy.concurrency),
+        rate=rate,
+        attempts=_or(by.attempts, policy.attempts),
+        backoff_ms=_or(by.backoff_ms, policy.backoff_ms),
+        retention=Retention(
+            completed_s=_or(by.completed_retention_s, keep.completed_s),
+            completed_count=_or(by.completed_retention_count, keep.completed_count),
+            failed_s=_or(by.failed_retention_s, keep.failed_s),
+        ),
+    )
+
+
+def _or(replaced: int | None, declared: int) -> int:
+    return declared if replaced is None else replaced
 
 
 class StallPolicy(msgspec.Struct, frozen=True, kw_only=True):

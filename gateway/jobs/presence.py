@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
+
+import structlog
 
 from gateway import __version__
 from gateway.infra.loops import Loop, at_stop
@@ -13,11 +16,13 @@ from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.records import Records, Replica
 from gateway.jobs.worker import QueueWorker
 
+log = structlog.get_logger(__name__)
+
 BEAT_S = 3.0  # a fifth of records.ALIVE_S
 
 
 class Presence:
-    """A component."""
+    """A component. With each sign of life it learns whether somebody asked this replica to take no further job."""
 
     name = "presence"
 
@@ -52,13 +57,15 @@ class Presence:
             await at_stop("show drain", self._records.beat(self._replica()))
 
     async def _beat(self) -> float:
-        await self._records.beat(self._replica())
+        if await self._records.beat(self._replica()) and not self.draining:
+            self.draining = True
+            log.info("drain_requested", replica=self._id, busy=sum(worker.busy for worker in self._workers))
+            await asyncio.gather(*(worker.stop_taking() for worker in self._workers))
+            await self._records.beat(self._replica())
         return BEAT_S
 
     def _replica(self) -> Replica:
-        slots = {
-            worker.policy.name: {"slots": worker.policy.concurrency, "busy": worker.busy} for worker in self._workers
-        }
+        slots = {worker.policy.name: {"slots": worker.slots, "busy": worker.busy} for worker in self._workers}
         return Replica(
             id=self._id,
             role=self._role,

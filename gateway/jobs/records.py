@@ -81,8 +81,9 @@ class Records:
     async def replicas(self) -> list[Replica]:
         return [Replica(**dict(row)) for row in await self._pool.fetch(SQL["replicas"], ALIVE_S)]
 
-    async def beat(self, replica: Replica) -> None:
-        await self._pool.execute(
+    async def beat(self, replica: Replica) -> bool:
+        """Show that this replica lives. Answers whether somebody asked it to take no further job."""
+        asked: bool = await self._pool.fetchval(
             SQL["beat"],
             replica.id,
             replica.role,
@@ -93,6 +94,7 @@ class Records:
             replica.slots,
             replica.draining,
         )
+        return asked
 
     async def forget(self, replica_id: str) -> None:
         await self._pool.execute(SQL["forget_replica"], replica_id)

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.jobs.errors import UnknownQueue, UnknownTask
 from gateway.jobs.job import ClaimedJob
-from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.policy import QueueOverrides, QueuePolicy, overridden
 
 A = TypeVar("A")
 
@@ -44,16 +44,25 @@ class Task(Generic[A]):
 
 
 class Registry:
-    """Queues and tasks by name. Filled by ``runtime`` before the first worker starts; only read afterwards."""
+    """Queues and tasks by name. Filled by ``runtime`` before the first worker starts; afterwards only ``controls``
+    writes: what an administrator replaced."""
 
     def __init__(self) -> None:
+        self._declared: dict[str, QueuePolicy] = {}
         self._queues: dict[str, QueuePolicy] = {}
         self._tasks: dict[str, Task[Any]] = {}
 
     def add_queue(self, policy: QueuePolicy) -> None:
         if policy.name in self._queues:
             raise ValueError(f"queue {policy.name!r} is declared twice")
-        self._queues[policy.name] = policy
+        self._declared[policy.name] = self._queues[policy.name] = policy
+
+    def override(self, name: str, overrides: QueueOverrides) -> bool:
+        """Replace parts of the declared policy from now on. Answers whether anything is different now."""
+        policy = overridden(self.declared(name), overrides)
+        changed = policy != self._queues[name]
+        self._queues[name] = policy
+        return changed
 
     def add_task(self, task: Task[Any]) -> None:
         """Raises ValueError when the name is taken, the queue unknown or the function not async."""
@@ -73,8 +82,16 @@ class Registry:
         return tuple(self._queues)
 
     def queue(self, name: str) -> QueuePolicy:
+        """The policy as it holds now."""
+        return self._known(self._queues, name)
+
+    def declared(self, name: str) -> QueuePolicy:
+        """The policy of this replica's settings, without what an administrator replaced."""
+        return self._known(self._declared, name)
+
+    def _known(self, policies: dict[str, QueuePolicy], name: str) -> QueuePolicy:
         try:
-            return self._queues[name]
+            return policies[name]
         except KeyError:
             raise UnknownQueue(name, self.queue_names) from None
 

@@ -2,8 +2,8 @@
 
 SAQ's slot asks ``dequeue`` for one job; a pump gathers the slots that ask at the same moment and fetches for all of
 them at once. What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in
-the ledger, so SAQ's own bookkeeping hooks are empty. Only ``SIGNALS``, ``upkeep`` and ``_process`` of its worker are
-replaced.
+the ledger, so SAQ's own bookkeeping hooks are empty (``saq_queue``). Only ``SIGNALS``, ``upkeep`` and ``_process`` of
+its worker are replaced.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import saq
 import structlog
-from saq.queue.base import Queue
 
 from gateway.infra.loops import Loop
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
@@ -25,6 +24,7 @@ from gateway.jobs.events import Events, RateLimited
 from gateway.jobs.executor import Executor
 from gateway.jobs.job import ClaimedJob
 from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.saq_queue import SlotJob, SlotQueue
 
 log = structlog.get_logger(__name__)
 
@@ -37,17 +37,8 @@ Slot = asyncio.Future[tuple[ClaimedJob, float] | None]
 """A slot's wish for a job; it gets one with the time at which it was asked for (monotonic)."""
 
 
-class SlotJob(saq.Job):
-    """A claimed job as SAQ's slot sees it. ``info`` is called for log lines that we do not print."""
-
-    def info(self, full: bool = False) -> str:
-        return self.key
-
-    __hash__ = saq.Job.__hash__
-
-
-class LedgerQueue(Queue):
-    """A ``saq.Queue`` that hands out claims. Ways in and out that the engine owns raise ``TypeError`` and name it."""
+class LedgerQueue(SlotQueue):
+    """A ``saq.Queue`` that hands out claims. ``surplus``, set by the worker: how many slots are too many now."""
 
     def __init__(self, policy: QueuePolicy, dispatcher: Dispatcher, executor: Executor, events: Events) -> None:
         super().__init__(policy.name, dump=None, load=None)
@@ -57,6 +48,7 @@ class LedgerQueue(Queue):
         self._executor = executor
         self._events = events
         self._slots: list[Slot] = []
+        self.surplus: Callable[[], int] = lambda: 0
         self._asked = asyncio.Event()
         self._closed = False
         self._fetching = asyncio.Lock()
@@ -83,7 +75,7 @@ class LedgerQueue(Queue):
                     await self._fetching.acquire()
             await self._pump.stop()
             self._pump = None
-        self._release()
+        self._release(len(self._slots))
 
     async def disconnect(self) -> None:
         await self.close_intake()
@@ -106,8 +98,17 @@ class LedgerQueue(Queue):
         kwargs = {"job": job, "asked": asked}
         return SlotJob(function=PERFORM, key=f"{job.id}/{job.fence}", kwargs=kwargs, queue=self, timeout=0)
 
+    def adopt(self, policy: QueuePolicy) -> None:
+        """Go by this policy from the next claim on, and make that one now."""
+        self._policy = policy
+        self._asked.set()
+        if self._resting is not None:
+            self._resting.cancel()
+
     async def _feed(self) -> float:
         """The pump: one fetch for all slots that wait."""
+        # Here and not when the policy changes: a fetch under way has its slots counted.
+        self._release(self.surplus())
         if not self._slots or self._closed:
             self._asked.clear()
             await self._asked.wait()
@@ -158,58 +159,12 @@ class LedgerQueue(Queue):
         if not resting.cancelled():
             resting.result()
 
-    def _release(self) -> None:
-        for slot in self._slots:
+    def _release(self, number: int) -> None:
+        """Let so many of the waiting slots end without a job, those that came last."""
+        for slot in self._slots[max(0, len(self._slots) - number) :]:
+            self._slots.remove(slot)
             if not slot.done():
                 slot.set_result(None)
-        self._slots.clear()
-
-    # SAQ's bookkeeping: the ledger has it already.
-    async def update(self, job: saq.Job, **kwargs: Any) -> None:
-        return None
-
-    async def finish(self, job: saq.Job, status: saq.Status, **kwargs: Any) -> None:
-        return None
-
-    async def retry(self, job: saq.Job, error: str | None) -> None:
-        return None
-
-    async def _update(self, job: saq.Job, status: saq.Status | None = None, **kwargs: Any) -> None:
-        return None
-
-    async def _finish(self, job: saq.Job, status: saq.Status, **kwargs: Any) -> None:
-        return None
-
-    async def _retry(self, job: saq.Job, error: str | None) -> None:
-        return None
-
-    async def write_worker_info(self, worker_id: str, info: Any, ttl: int) -> None:
-        return None
-
-    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        return []
-
-    # SAQ's own ways into a queue: ours is the engine.
-    async def _enqueue(self, job: saq.Job) -> saq.Job | None:
-        raise TypeError("submit jobs through gateway.jobs.engine.Engine")
-
-    async def info(self, jobs: bool = False, offset: int = 0, limit: int = 10) -> Any:
-        raise TypeError("ask gateway.jobs.engine.Engine.queue_status")
-
-    async def count(self, kind: Any) -> int:
-        raise TypeError("ask gateway.jobs.engine.Engine.counts")
-
-    async def job(self, job_key: str) -> saq.Job | None:
-        raise TypeError("ask gateway.jobs.engine.Engine.get")
-
-    async def jobs(self, job_keys: Iterable[str]) -> list[saq.Job | None]:
-        raise TypeError("ask gateway.jobs.engine.Engine.list")
-
-    def iter_jobs(self, statuses: list[saq.Status] | None = None, batch_size: int = 100) -> AsyncIterator[saq.Job]:
-        raise TypeError("ask gateway.jobs.engine.Engine.list")
-
-    async def abort(self, job: saq.Job, error: str, ttl: float = 5) -> None:
-        raise TypeError("ask gateway.jobs.engine.Engine.cancel")
 
 
 PERFORM = "perform"
@@ -221,7 +176,8 @@ def title(queue: str) -> str:
 
 
 class SlotWorker(saq.Worker[Any]):
-    """``saq.Worker`` without its signals and its upkeep, and with a way to take no further job."""
+    """``saq.Worker`` without its signals and its upkeep, with a number of slots that may change while they run, and a
+    way to take no further job."""
 
     SIGNALS = []  # noqa: RUF012  the server owns the signals
     draining = False
@@ -229,11 +185,21 @@ class SlotWorker(saq.Worker[Any]):
     async def upkeep(self) -> list[asyncio.Task[None]]:
         return []
 
+    @property
+    def surplus(self) -> int:
+        return max(0, len(self.tasks) - self.concurrency)
+
+    def resize(self, slots: int) -> None:
+        """Open slots that are missing. One too many ends by itself: with its job, or when the queue releases it."""
+        self.concurrency = slots
+        for _ in range(slots - len(self.tasks)):
+            self._process()
+
     def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
-        if self.draining and previous_task is not None:
+        if previous_task is not None:
             self.tasks.discard(previous_task)
-        else:
-            super()._process(previous_task)
+        if not self.draining and len(self.tasks) < self.concurrency:
+            super()._process()
 
 
 class QueueWorker:
@@ -245,11 +211,26 @@ class QueueWorker:
         self._executor = executor
         self._queue = LedgerQueue(policy, dispatcher, executor, events)
         self._worker = SlotWorker(self._queue, [(PERFORM, self._perform)], concurrency=policy.concurrency)
+        self._queue.surplus = lambda: self._worker.surplus
         self._running: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> int:
         return self._executor.busy(self.policy.name)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it may run at once; 0 once it takes no further one."""
+        return 0 if self._worker.draining else self.policy.concurrency
+
+    def adopt(self, policy: QueuePolicy) -> None:
+        """Go by this policy from now on. What runs goes on, also when there are fewer slots now."""
+        self.policy = policy
+        if self._running is None:
+            self._worker.concurrency = policy.concurrency
+        else:
+            self._worker.resize(policy.concurrency)
+        self._queue.adopt(policy)
 
     async def _perform(self, _context: Any, *, job: ClaimedJob, asked: float) -> None:
         await self._executor.run(job, asked)
@@ -266,10 +247,14 @@ class QueueWorker:
             event = f"{title(self.policy.name)} worker error"
             log.error(event, queue=self.policy.name, exc_info=error)
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""
+    async def stop_taking(self) -> None:
+        """Take no further job; what runs goes on."""
         self._worker.draining = True
         await self._queue.close_intake()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back uncounted."""
+        await self.stop_taking()
         slots = [task for task in self._worker.tasks if not task.done()]
         if slots:
             await asyncio.wait(slots, timeout=grace_s)

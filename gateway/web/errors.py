@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from litestar.types import ExceptionHandlersMap
 
 from gateway.infra.postgres import is_unavailable
-from gateway.jobs.errors import DuplicateJob, EngineError, JobNotFound, UnknownQueue, WrongState
+from gateway.jobs.errors import DuplicateJob, EngineError, JobNotFound, QueueFull, UnknownQueue, WrongState
 from gateway.problem import Problem
 from gateway.web.invalid_body import explain
 from gateway.web.middleware import BODY_MAX_BYTES, request_id_of
@@ -131,6 +131,9 @@ def _of_engine(request: AnyRequest, error: EngineError) -> Problem:
             return Problem(409, "duplicate_job", str(error))
         case UnknownQueue():
             return Problem(404, "unknown_queue", str(error))
+        case QueueFull(retry_after_s=wait_s):
+            limits = {"ratelimit-limit": str(error.most), "ratelimit-remaining": "0", "ratelimit-reset": str(wait_s)}
+            return Problem(429, "queue_full", str(error), headers={"Retry-After": str(wait_s), **limits})
         case _:
             return _of_anything(request, error)
 

@@ -1,4 +1,4 @@
--- purpose: this replica is alive
+-- purpose: this replica is alive; answers whether somebody asked it to take no further job
 -- $1 id text: the replica
 -- $2 role text: all, api or worker
 -- $3 version text: of the gateway
@@ -9,3 +9,4 @@
 -- $8 draining bool: it takes no new jobs
 INSERT INTO replicas (id, role, version, host, pid, mode, slots, draining) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, slots = excluded.slots, draining = excluded.draining, seen_at = now()
+RETURNING drain_requested

@@ -1,0 +1,2 @@
+-- purpose: what administrators replaced of the queues' policies
+SELECT queue, changes FROM queue_overrides
