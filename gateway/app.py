@@ -12,9 +12,10 @@ from litestar.di import Provide
 
 from gateway.runtime import Runtime
 from gateway.settings import Settings
-from gateway.web import docs, health, metrics, queues_admin
+from gateway.web import docs, health, metrics, queue_controls, queues_admin
 from gateway.web.auth import Authenticator, check_access_declared
 from gateway.web.errors import exception_handlers
+from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
 from gateway.web.requests import demand_sound_request
@@ -39,6 +40,7 @@ def create_app(runtime: Runtime) -> Litestar:
         guards=[authenticator.guard, demand_sound_request],
         dependencies={
             "platform": Provide(_always(runtime.platform), sync_to_thread=False),
+            "controls": Provide(_always(runtime.controls), sync_to_thread=False),
             "health": Provide(_always(runtime), sync_to_thread=False),
             "metrics": Provide(_always(runtime.metrics), sync_to_thread=False),
         },
@@ -50,14 +52,14 @@ def create_app(runtime: Runtime) -> Litestar:
         logging_config=None,  # infra/log.py has configured it
     )
     check_access_declared(app)
-    app.asgi_handler = RequestEdge(app.asgi_handler)
+    app.asgi_handler = RequestEdge(Intake(app.asgi_handler, PER_CONNECTION * settings.database_pool_size))
     return app
 
 
 def _routes(runtime: Runtime) -> list[Any]:
     routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
     if runtime.settings.serves_api:
-        routes += [*queues_admin.ROUTES, KeysAdmin]
+        routes += [*queues_admin.ROUTES, *queue_controls.ROUTES, KeysAdmin]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes
 

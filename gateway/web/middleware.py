@@ -20,7 +20,8 @@ BODY_MAX_BYTES: Final = 25_000_000
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_ID_STATE: Final = "gateway_request_id"
-_QUIET: Final = ("/health", "/api/health", "/metrics")  # asked every few seconds by machines
+QUIET: Final = ("/health", "/api/health", "/metrics")  # asked every few seconds by machines
+_UNREAD: Final = (413, 503)  # refusals that may come before the body was read
 # How much of a body that was refused is still read, so that its sender gets to read the answer (see _Refusal).
 _DRAIN_BYTES: Final = 4 * BODY_MAX_BYTES
 _DRAIN_S: Final = 10.0
@@ -83,7 +84,7 @@ class _Response:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._add_headers(message)
-            if self.status == 413:
+            if self.status in _UNREAD:
                 await self._drain()
         elif message["type"] == "http.response.body" and self._scope["method"] == HttpMethod.HEAD:
             message = {**message, "body": b""}
@@ -112,7 +113,7 @@ class _Response:
 def _log_access(method: str, scope: HTTPScope, status: int | None, seconds: float) -> None:
     caller = scope.get("user")
     path = scope["path"]
-    level = log.debug if path.startswith(_QUIET) and (status or 500) < 400 else log.info
+    level = log.debug if path.startswith(QUIET) and (status or 500) < 400 else log.info
     level(
         "http_request",
         method=method,

@@ -15,6 +15,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform, ThePlatform
+from gateway.web.queue_controls import queue_detail, waiting_job_detail
 from gateway.web.queues_schemas import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -59,10 +60,6 @@ async def _audited(request: AdminRequest, platform: Platform, action: str, subje
     )
 
 
-async def _queue(platform: Platform, name: str) -> Any:
-    return queue_view(await platform.engine.queue_status(name), await platform.engine.replicas())
-
-
 class QueuesAdmin(Controller):
     path = f"{ADMIN_PATH}/queues"
     tags = ("admin",)
@@ -73,9 +70,9 @@ class QueuesAdmin(Controller):
         names = platform.engine.registry.queue_names
         return _success([queue_view(await platform.engine.queue_status(name), replicas) for name in names])
 
-    @get("/{name:str}", opt=READ, summary="One queue: counts, pause, limits, workers")
+    @get("/{name:str}", opt=READ, summary="One queue: counts, pause, limits, workers, why it waits")
     async def show_queue(self, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
-        return _success(await _queue(platform, full_name(name, platform.engine.registry.queue_names)))
+        return _success(await queue_detail(platform, full_name(name, platform.engine.registry.queue_names)))
 
     @get(
         "/{name:str}/jobs", opt=READ | {"query": ("state", "cursor", "limit")}, summary="Jobs of a queue, newest first"
@@ -109,23 +106,23 @@ class QueuesAdmin(Controller):
             raise invalid("until", "is not within the year to come; leave it out to pause until somebody resumes")
         await platform.engine.pause(queue, until=wanted.until, reason=wanted.reason)
         await _audited(request, platform, "queue.pause", queue, wanted)
-        return _success(await _queue(platform, queue))
+        return _success(await queue_detail(platform, queue))
 
     @post("/{name:str}/resume", opt=OPERATE, status_code=200, summary="Start jobs of a queue again")
     async def resume(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
         queue = full_name(name, platform.engine.registry.queue_names)
         await platform.engine.resume(queue)
         await _audited(request, platform, "queue.resume", queue)
-        return _success(await _queue(platform, queue))
+        return _success(await queue_detail(platform, queue))
 
 
 class JobsAdmin(Controller):
     path = f"{ADMIN_PATH}/jobs"
     tags = ("admin",)
 
-    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts")
+    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts, why it waits")
     async def show_job(self, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
-        return _success(job_detail(await platform.engine.get(job_id_of(job_id))))
+        return _success(await waiting_job_detail(platform, await platform.engine.get(job_id_of(job_id))))
 
     @post("/{job_id:str}/retry", opt=OPERATE, status_code=200, summary="Run a failed job again")
     async def retry_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.jobs.job import AttemptError, JobRecord, JobState, QueueCounts
+from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.records import QueueStatus, Replica
 from gateway.problem import Problem
 
@@ -115,7 +116,6 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def queue_view(status: QueueStatus, replicas: Sequence[Replica]) -> QueueView:
-    policy = status.policy
     slots = [replica.slots[status.name] for replica in replicas if status.name in replica.slots]
     return QueueView(
         name=status.name,
@@ -124,16 +124,20 @@ def queue_view(status: QueueStatus, replicas: Sequence[Replica]) -> QueueView:
         paused_until=status.paused_until,
         pause_reason=status.pause_reason,
         oldest_waiting_s=status.oldest_waiting_s,
-        limits=LimitsView(
-            concurrency=policy.concurrency,
-            rate_limit=RateLimitView(policy.rate.max, policy.rate.duration_ms) if policy.rate else None,
-            attempts=policy.attempts,
-            backoff_ms=policy.backoff_ms,
-            timeout_ms=round(policy.timeout_s * 1000),
-        ),
+        limits=limits_view(status.policy),
         workers=WorkersOfQueue(
             replicas=len(slots), slots=sum(s["slots"] for s in slots), busy=sum(s["busy"] for s in slots)
         ),
+    )
+
+
+def limits_view(policy: QueuePolicy) -> LimitsView:
+    return LimitsView(
+        concurrency=policy.concurrency,
+        rate_limit=RateLimitView(policy.rate.max, policy.rate.duration_ms) if policy.rate else None,
+        attempts=policy.attempts,
+        backoff_ms=policy.backoff_ms,
+        timeout_ms=round(policy.timeout_s * 1000),
     )
 
 

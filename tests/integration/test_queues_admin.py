@@ -26,6 +26,7 @@ from gateway.jobs.policy import QueuePolicy, RateLimit
 from gateway.jobs.records import Records, Replica
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Store
+from gateway.jobs.unique import UniqueJobs
 from gateway.settings import load
 from gateway.web.auth import Authenticator, check_access_declared, mint_token
 from gateway.web.errors import exception_handlers
@@ -50,7 +51,7 @@ def platform(pool: asyncpg.Pool[asyncpg.Record], database_url: str, tmp_path: An
     for policy in QUEUES:
         registry.add_queue(policy)
     store = Store(pool, "test", 30_000)
-    engine = Engine(registry, store, Records(pool), Dispatcher(DirectBroker(store), Events()))
+    engine = Engine(registry, store, Records(pool), Dispatcher(DirectBroker(store), Events()), UniqueJobs(pool, store))
     settings = load({"DATABASE_URL": database_url, "JWT_SECRET": SECRET}, tmp_path, serving=False).settings
     return Platform(settings=settings, pool=pool, engine=engine)
 

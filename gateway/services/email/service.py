@@ -162,10 +162,10 @@ class EmailService:
         return [[next(accepted) for _ in mails] for mails in requests]
 
     async def _insert(self, connection: Connection, mails: list[NewMail], inserted: list[Inserted]) -> list[Accepted]:
+        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.scheduled_at) for mail in mails]
+        self._engine.admit(jobs)
         statuses = await self.store.insert(connection, mails)
-        inserted += await self._engine.insert(
-            connection, [send_job(mail.job_id, _job_data(mail), mail.draft.scheduled_at) for mail in mails]
-        )
+        inserted += await self._engine.insert(connection, jobs)
         # The kept answer must be the given one, so the mode is the one before the commit, not the offer's.
         mode = self._engine.mode
         return [
