@@ -18,11 +18,10 @@ import structlog
 
 from gateway.feature import Feature, Platform
 from gateway.idempotency import prune_answers
-from gateway.infra.lifecycle import Component
+from gateway.infra.lifecycle import Component, StartError
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable, open_pool
-from gateway.infra.redis import Redis, blocking_client, command_client
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
 from gateway.jobs.direct_broker import DirectBroker
@@ -36,7 +35,7 @@ from gateway.jobs.maintenance import Chore, Keeper, Maintenance
 from gateway.jobs.policy import QueuePolicy, StallPolicy
 from gateway.jobs.presence import Presence
 from gateway.jobs.records import Records
-from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
+from gateway.jobs.redis_link import RedisLink, RedisUse
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
@@ -69,10 +68,6 @@ class Pools:
 
     work: asyncpg.Pool[asyncpg.Record]
     vital: asyncpg.Pool[asyncpg.Record]
-
-
-class StartError(Exception):
-    """This replica can never start as it is set up. The message says what was seen and what to do."""
 
 
 class Runtime:
@@ -109,7 +104,6 @@ class Runtime:
         self.presence = Presence(
             self.records, self.dispatcher, self.workers, self.replica_id, str(settings.gateway_role)
         )
-        self._redis: list[Redis] = []
         self._started: list[Component] = []
         self._boot: asyncio.Task[None] | None = None
         self._boot_problem: str | None = "starting: PostgreSQL has not answered yet"
@@ -161,7 +155,7 @@ class Runtime:
 
     @property
     def redis(self) -> RedisState:
-        if self.settings.queue_redis_url is None:
+        if self.settings.queue_redis is None:
             return RedisState.UNUSED
         return RedisState.CONNECTED if self.dispatcher.up else RedisState.DISCONNECTED
 
@@ -203,7 +197,6 @@ class Runtime:
 
     async def _start_components(self) -> None:
         await self._store.ensure_queues(self._registry.queue_names)
-        await self._connect_redis()
         for component in self._components():
             self._started.append(component)
             await component.start()
@@ -216,9 +209,6 @@ class Runtime:
                 await component.stop()
             except Exception as error:
                 log.error("stop_failed", component=component.name, exc_info=error)
-        for client in self._redis:
-            await client.aclose()
-        self._redis.clear()
 
     async def _wait_for_ledger(self) -> None:
         said: str | None = None
@@ -240,18 +230,17 @@ class Runtime:
                 said = reason
             await asyncio.sleep(_LEDGER_RETRY_S)
 
-    async def _connect_redis(self) -> None:
-        url = self.settings.queue_redis_url
-        if url is None:
-            return
-        commands, blocking = command_client(url), blocking_client(url, BLOCK_S)
-        self._redis = [commands, blocking]
-        self.dispatcher.attach(RedisBroker(self._store, commands, blocking, await self._store.ledger_id()))
+    def _redis_link(self) -> list[Component]:
+        target = self.settings.queue_redis
+        if target is None:
+            return []
+        use = RedisUse(target, self.settings.redis_required, strict=self.settings.gateway_env == "production")
+        return [RedisLink(use, self.dispatcher, self._store, self._registry.queue_names)]
 
     def _components(self) -> list[Component]:
         """In the order of their start; they stop in the reverse order."""
         components: list[Component] = [
-            _Required(self.dispatcher, self.settings.redis_required),
+            *self._redis_link(),
             self.controls,
             self.engine.backlog,
             self.presence,
@@ -296,24 +285,3 @@ class Runtime:
                     await pool.close()
             except TimeoutError:
                 pool.terminate()
-
-
-class _Required:
-    """The dispatcher, which must find Redis at its start if REDIS_REQUIRED says so."""
-
-    name = "dispatcher"
-
-    def __init__(self, dispatcher: Dispatcher, required: bool) -> None:
-        self._dispatcher = dispatcher
-        self._required = required
-
-    async def start(self) -> None:
-        await self._dispatcher.start()
-        if self._required and not self._dispatcher.up:
-            await self._dispatcher.stop()
-            raise StartError(
-                "REDIS_REQUIRED is true and Redis does not answer. Start Redis, or set REDIS_REQUIRED=false."
-            )
-
-    async def stop(self) -> None:
-        await self._dispatcher.stop()

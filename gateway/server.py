@@ -16,8 +16,9 @@ import structlog
 import uvicorn
 
 from gateway.app import create_app
+from gateway.infra.lifecycle import StartError
 from gateway.infra.log import configure_logging
-from gateway.runtime import DevOptions, Runtime, StartError
+from gateway.runtime import DevOptions, Runtime
 from gateway.settings import Settings
 
 __all__ = ["DevOptions", "serve"]

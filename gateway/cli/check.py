@@ -15,7 +15,7 @@ from gateway.cli.loop import run_loop
 from gateway.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from gateway.settings import Settings
+    from gateway.settings import RedisTarget, Settings
 
 TIMEOUT_S = 20.0  # of the mail server: to connect, secure and log in
 
@@ -50,8 +50,8 @@ def check() -> None:
 
 async def _connections(settings: Settings) -> list[Finding]:
     checks = [_postgres(settings.database_url)]
-    if (redis_url := settings.queue_redis_url) is not None:
-        checks.append(_redis(redis_url))
+    if (target := settings.queue_redis) is not None:
+        checks.append(_redis(target, strict=settings.gateway_env == "production"))
     if settings.smtp_host is not None:
         checks.append(_smtp(settings, settings.smtp_host))
     return list(await asyncio.gather(*checks))
@@ -74,17 +74,17 @@ async def _postgres(url: str) -> Finding:
     return Finding("postgresql", problem is None, problem or "reachable, schema is current")
 
 
-async def _redis(url: str) -> Finding:
-    from gateway.infra.redis import eviction_policy
-    from gateway.settings import masked_url
+async def _redis(target: RedisTarget, *, strict: bool) -> Finding:
+    from gateway.infra.redis_check import redis_fitness
 
     try:
-        policy = await eviction_policy(url)
+        fitness = await redis_fitness(target)
     except ConnectionError as error:
-        return Finding("redis", False, f"REDIS_URL {masked_url(url)} does not answer ({error})")
-    if policy not in (None, "noeviction"):
-        return Finding("redis", False, f"maxmemory-policy is {policy}: jobs can vanish. Set noeviction.")
-    return Finding("redis", True, f"{masked_url(url)} answers")
+        return Finding("redis", False, f"{target} does not answer ({error})")
+    said = [f"{target} answers", *(f"warning: {note}" for note in fitness.notes)]
+    if fitness.faults and strict:
+        return Finding("redis", False, " ".join(fitness.faults))
+    return Finding("redis", True, ". ".join((*said, *(f"warning: {fault}" for fault in fitness.faults))))
 
 
 async def _smtp(settings: Settings, host: str) -> Finding:

@@ -75,10 +75,7 @@ async def _serve(settings: Settings) -> int:
 
 def start_line(settings: Settings) -> str:
     """The first of the two lines of a start: version, role, mode, slots, mail server. No secrets."""
-    from gateway.settings import masked_url
-
-    redis = settings.queue_redis_url
-    facts = [f"gateway {__version__}", f"role={settings.gateway_role}", masked_url(redis) if redis else "direct"]
+    facts = [f"gateway {__version__}", f"role={settings.gateway_role}", str(settings.queue_redis or "direct")]
     if settings.runs_workers:
         concurrency = {
             "email": settings.email_queue_concurrency,

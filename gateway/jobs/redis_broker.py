@@ -1,8 +1,8 @@
 """The broker with Redis: an ordered set of ready ids per queue, a wake-up, and a note while starting is in vain.
 
 Nothing here is a record. Limits and pauses are decided by the ledger when it is asked to claim; ``hold`` only spares
-the asking. Keys carry the ledger's id, so two ledgers may share a Redis, and ``{queue}`` as hash tag, so that a queue's
-keys stay in one slot.
+the asking. Keys carry the ledger's id, so two ledgers may share a Redis, and ``{queue}`` as hash tag: in a cluster all
+keys of a queue are in one slot, each call touches the keys of one queue only, and no pipeline or transaction is used.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from gateway.infra.luafiles import load_lua
 from gateway.infra.postgres import LEDGER_ERRORS
+from gateway.infra.redis import REDIS_ERRORS, RedisClient, Script
 from gateway.jobs.broker import BrokerDown, Fetched
 from gateway.jobs.job import PRIORITY_MAX, Inserted
 from gateway.jobs.policy import QueuePolicy
@@ -34,27 +33,32 @@ _BAND = 1e14  # seq stays below it for centuries; ten bands of it stay exact in 
 _CHUNK = 500  # jobs told in one script: bounds how long it holds Redis
 
 LOOK_S = 5.0  # how often an idle queue asks the ledger although Redis says that nothing is ready
-_DOWN = (RedisError, OSError, RuntimeError)  # uvloop raises RuntimeError for a write to a connection that just died
 
 
 class RedisBroker:
     """``commands`` answers or fails within a second; ``blocking`` is used for the wake-up alone and carries no payload,
-    so an answer lost on a dead connection loses nothing."""
+    so an answer lost on a dead connection loses nothing.
+
+    ``queues``: those that ``ping`` looks after, each where its keys are.
+    """
 
     mode = "queue"
 
-    def __init__(self, store: Store, commands: Redis, blocking: Redis, ledger_id: UUID) -> None:
+    def __init__(
+        self, store: Store, commands: RedisClient, blocking: RedisClient, ledger_id: UUID, queues: Sequence[str] = ()
+    ) -> None:
         self._store = store
-        self._commands = commands
-        self._blocking = blocking
+        self._commands: Any = commands  # its types are those of the blocking library too: each answer would be a union
+        self._blocking: Any = blocking
         self._prefix = f"gw:{ledger_id.hex[:12]}"
+        self._probes = [self.key(queue, "probe") for queue in queues] or [f"{self._prefix}:probe"]
         self._look_at: dict[str, float] = {}
-        self._offer: Any = commands.register_script(LUA["offer"])
-        self._fetch: Any = commands.register_script(LUA["fetch"])
-        self._release: Any = commands.register_script(LUA["release"])
+        self._offer = Script(commands, LUA["offer"])
+        self._fetch = Script(commands, LUA["fetch"])
+        self._release = Script(commands, LUA["release"])
 
     def key(self, queue: str, part: str) -> str:
-        """``part``: ready, wake, hold or told (see ``lua/``, and ``mark_told``)."""
+        """``part``: ready, wake, hold, told or probe (see ``lua/``, ``mark_told`` and ``ping``)."""
         return f"{self._prefix}:{{{queue}}}:{part}"
 
     async def offer(self, jobs: Sequence[Inserted]) -> None:
@@ -67,7 +71,7 @@ class RedisBroker:
                 for start in range(0, len(members), _CHUNK):
                     part = members[start : start + _CHUNK]
                     await self._offer(keys=keys, args=[value for job in part for value in (_score(job), str(job.id))])
-        except _DOWN as error:
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
 
     async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
@@ -76,7 +80,7 @@ class RedisBroker:
             held_ms, why, *members = await self._fetch(
                 keys=[self.key(queue, "ready"), self.key(queue, "wake"), self.key(queue, "hold")], args=[limit]
             )
-        except _DOWN as error:
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
         if held_ms:
             return Fetched(jobs=[], retry_after_s=held_ms / 1000, paused=why == b"paused")
@@ -109,7 +113,7 @@ class RedisBroker:
         try:
             why = "paused" if fetched.paused else "limited"
             await self._commands.set(self.key(queue, "hold"), why, px=min(wait_ms, HOLD_MAX_MS))
-        except _DOWN as error:
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
         if left:
             await self.offer(left)
@@ -117,31 +121,33 @@ class RedisBroker:
     async def wait(self, queue: str, timeout_s: float) -> None:
         try:
             await self._blocking.blpop([self.key(queue, "wake")], timeout=max(0.05, min(timeout_s, BLOCK_S)))
-        except _DOWN as error:
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
 
     async def wake(self, queue: str) -> None:
         try:
-            await self._release(keys=[self.key(queue, "hold"), self.key(queue, "wake")])
-        except _DOWN as error:
+            await self._release(keys=[self.key(queue, "hold"), self.key(queue, "wake")], args=[])
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
 
     async def ping(self) -> None:
-        """Raises ``BrokerDown`` when Redis does not answer in time, or cannot be written to."""
+        """Raises ``BrokerDown`` when Redis does not answer in time, or cannot be written to.
+
+        All queues go direct together: with a cluster that is when the node of any of them is away.
+        """
         try:
-            # A write: a replica after a failover, or a full server, answers PING and takes no job.
-            await self._commands.set(f"{self._prefix}:probe", "1", px=60_000)
-        except _DOWN as error:
+            for probe in self._probes:
+                # A write: a replica after a failover, or a full server, answers PING and takes no job.
+                await self._commands.set(probe, "1", px=60_000)
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
 
     async def ready(self, queue: str) -> tuple[int, bool]:
         """How many ids Redis has, and whether it was told the whole queue since it last forgot (``mark_told``)."""
         try:
-            pipeline = self._commands.pipeline(transaction=False)
-            pipeline.zcard(self.key(queue, "ready"))
-            pipeline.exists(self.key(queue, "told"))
-            count, told = await pipeline.execute()
-        except _DOWN as error:
+            count = await self._commands.zcard(self.key(queue, "ready"))
+            told = await self._commands.exists(self.key(queue, "told"))
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
         return int(count), bool(told)
 
@@ -149,7 +155,7 @@ class RedisBroker:
         """Remember that the whole queue was told. The mark is lost with everything else: its absence means a flush."""
         try:
             await self._commands.set(self.key(queue, "told"), "1")
-        except _DOWN as error:
+        except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
 
 

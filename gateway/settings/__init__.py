@@ -3,11 +3,14 @@
 from gateway.settings.loading import Loaded, load
 from gateway.settings.model import QUEUES, Role, Settings
 from gateway.settings.problems import SettingProblem, SettingsError
+from gateway.settings.redis_target import RedisForm, RedisTarget, redis_target
 from gateway.settings.show import SettingRow, masked_url, setting_rows
 
 __all__ = [
     "QUEUES",
     "Loaded",
+    "RedisForm",
+    "RedisTarget",
     "Role",
     "SettingProblem",
     "SettingRow",
@@ -15,5 +18,6 @@ __all__ = [
     "SettingsError",
     "load",
     "masked_url",
+    "redis_target",
     "setting_rows",
 ]

@@ -5,20 +5,32 @@ Values are checked one by one here; what they must be together is checked in ``r
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from gateway.settings.mailbox import check_display_name, check_mailbox
+from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
+from gateway.settings.values import (
+    Count,
+    DisplayName,
+    HttpUrl,
+    Lowered,
+    MailAddress,
+    Origins,
+    Port,
+    Positive,
+    PostgresUrl,
+    RedisHost,
+    RedisUrl,
+    SmtpSecurity,
+    words,
+)
 
 QUEUES = ("email", "orchestration")  # what GATEWAY_QUEUES may name, short; in full with -queue
-# RFC 6454, 6.2: scheme, host, port if it is not the scheme's own. Browsers send it without a slash at the end.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -27,58 +39,6 @@ class Role(StrEnum):
     ALL = "all"
     API = "api"
     WORKER = "worker"
-
-
-def _lower(value: Any) -> Any:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _smtp_security(value: Any) -> Any:
-    # Other mailers' SMTP_SECURE is a yes or no: yes is TLS from the first byte, no is STARTTLS where it is offered.
-    words = {"true": "tls", "1": "tls", "yes": "tls", "false": "auto", "0": "auto", "no": "auto"}
-    lowered = _lower(value)
-    return words.get(lowered, lowered) if isinstance(lowered, str) else value
-
-
-def _url_of(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        parts = urlsplit(value)
-        if "," in parts.netloc.rpartition("@")[2]:
-            raise ValueError("names several hosts; give one server (Sentinel and Cluster are not supported yet)")
-        if parts.scheme not in schemes or not (parts.hostname or parts.path or parts.query):
-            raise ValueError(f"is not an address that starts with {' or '.join(f'{s}://' for s in schemes)}")
-        if parts.port is not None and not 0 < parts.port < 65_536:  # urlsplit raises ValueError on other nonsense
-            raise ValueError("has a port outside 1..65535")
-        return value
-
-    return AfterValidator(check)
-
-
-def _one_address(value: str) -> str:
-    if any(c in value for c in " <>,;\r\n"):
-        raise ValueError("is not one bare address such as no-reply@shop.example (the name goes into SMTP_FROM_NAME)")
-    check_mailbox(value)
-    return value
-
-
-def _display_name(value: str) -> str:
-    check_display_name(value)
-    return value
-
-
-def _origins(value: str) -> str:
-    for origin in _words(value):
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise ValueError(f'holds "{origin}", which is no origin such as https://shop.example (no path, no slash)')
-    return value
-
-
-PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
-RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
-HttpUrl = Annotated[str, _url_of("https", "http")]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-Count = Annotated[int, Field(ge=1, le=10_000)]
-Positive = Annotated[int, Field(ge=1, le=2_000_000_000)]
 
 
 class Settings(BaseModel):
@@ -91,10 +51,10 @@ class Settings(BaseModel):
         3003, description="TCP port of the HTTP server; 0 takes a free one."
     )
     host: str = Field("0.0.0.0", description="Address on which the HTTP server listens.")
-    gateway_env: Annotated[Literal["production", "development"], BeforeValidator(_lower)] = Field(
+    gateway_env: Annotated[Literal["production", "development"], Lowered] = Field(
         "production", description="In development weak secrets are a warning; in production they stop the start."
     )
-    gateway_role: Annotated[Role, BeforeValidator(_lower)] = Field(
+    gateway_role: Annotated[Role, Lowered] = Field(
         Role.ALL, description="What this process does: all, api (no workers) or worker (health and metrics only)."
     )
     gateway_queues: str = Field(
@@ -104,13 +64,13 @@ class Settings(BaseModel):
     shutdown_grace_s: Annotated[int, Field(ge=0, le=86_400)] = Field(
         630, description="Seconds that active jobs may still run after SIGTERM before they are handed back."
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = Field(
         "info", description="Least severe log line that is written: debug, info, warning or error."
     )
-    log_format: Annotated[Literal["auto", "json", "console"], BeforeValidator(_lower)] = Field(
+    log_format: Annotated[Literal["auto", "json", "console"], Lowered] = Field(
         "auto", description="Form of log lines: json, console, or auto (console on a terminal, else json)."
     )
-    cors_origin: Annotated[str, AfterValidator(_origins)] | None = Field(
+    cors_origin: Origins | None = Field(
         None, description="Origins allowed to call from a browser, comma-separated; * is any."
     )
 
@@ -122,13 +82,29 @@ class Settings(BaseModel):
         10, description="Most PostgreSQL connections of this process."
     )
     redis_url: RedisUrl | None = Field(
-        None, description="Redis; without it, jobs are taken from PostgreSQL (direct mode).", repr=False
+        None,
+        description="Redis: redis://, rediss:// (TLS) or unix://; without it, PostgreSQL dispatches (direct mode).",
+        repr=False,
     )
-    redis_host: str | None = Field(None, description="Host of Redis, where REDIS_URL is not used.")
+    redis_host: RedisHost | None = Field(None, description="Host of Redis, where REDIS_URL is not used.")
     redis_port: Port = Field(6379, description="Port of Redis, beside REDIS_HOST.")
-    redis_password: SecretStr | None = Field(None, description="Password of Redis, beside REDIS_HOST.")
+    redis_password: SecretStr | None = Field(
+        None, description="Password of Redis, beside REDIS_HOST, or where REDIS_URL holds none."
+    )
     redis_queue_url: RedisUrl | None = Field(
         None, description="Redis for the queues, if it is another one than REDIS_URL.", repr=False
+    )
+    redis_sentinel_name: str | None = Field(
+        None, description="Name of the master, where the addresses are those of sentinels: redis://s1:26379,s2:26379."
+    )
+    redis_sentinel_password: SecretStr | None = Field(
+        None, description="Password of the sentinels, if they ask for one; that of the servers stands in the address."
+    )
+    redis_cluster_mode: bool = Field(
+        False, description="True where the addresses are nodes of a Redis Cluster: redis://n1:6379,n2:6379."
+    )
+    redis_ca_bundle: Path | None = Field(
+        None, description="PEM file of further authorities trusted to sign the certificates of rediss:// servers."
     )
     redis_required: bool = Field(False, description="True refuses to start while Redis does not answer.")
     use_job_queue: bool | None = Field(None, description="Dispatch by Redis; unset means: if a Redis is set.")
@@ -175,7 +151,7 @@ class Settings(BaseModel):
     failed_retention_s: Positive = Field(604_800, description="Seconds for which failed jobs are kept.")
 
     # Callers
-    auth_mode: Annotated[Literal["jwt", "none"], BeforeValidator(_lower)] = Field(
+    auth_mode: Annotated[Literal["jwt", "none"], Lowered] = Field(
         "jwt", description="jwt checks every caller; none makes everybody an admin, on a loopback HOST only."
     )
     jwt_secret: SecretStr | None = Field(None, description="Secret of HS256 tokens, 32 bytes or more.")
@@ -193,19 +169,15 @@ class Settings(BaseModel):
     smtp_port: Port = Field(587, description="Port of the SMTP server.")
     smtp_user: str | None = Field(None, description="Login at the SMTP server; unset sends without one.")
     smtp_password: SecretStr | None = Field(None, description="Password beside SMTP_USER.")
-    smtp_secure: Annotated[Literal["auto", "tls", "starttls", "none"], BeforeValidator(_smtp_security)] = Field(
+    smtp_secure: SmtpSecurity = Field(
         "auto",
         description="tls (at once), starttls (demanded), none, or auto (tls on port 465, else starttls if offered).",
     )
     smtp_ca_bundle: Path | None = Field(
         None, description="PEM file of further authorities trusted to sign the SMTP server's certificate."
     )
-    smtp_from_email: Annotated[str, AfterValidator(_one_address)] | None = Field(
-        None, description="Sender of mails that name none."
-    )
-    smtp_from_name: Annotated[str, AfterValidator(_display_name)] | None = Field(
-        None, description="Sender's name beside SMTP_FROM_EMAIL."
-    )
+    smtp_from_email: MailAddress | None = Field(None, description="Sender of mails that name none.")
+    smtp_from_name: DisplayName | None = Field(None, description="Sender's name beside SMTP_FROM_EMAIL.")
     smtp_pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(
         5, description="Most SMTP connections of this process."
     )
@@ -216,18 +188,41 @@ class Settings(BaseModel):
     )
 
     @property
-    def queue_redis_url(self) -> str | None:
-        """Redis that dispatches jobs; None is direct mode."""
+    def queue_redis_setting(self) -> str | None:
+        """The variable that says which Redis dispatches jobs; None is direct mode."""
         if self.use_job_queue is False:
             return None
-        return self.redis_queue_url or self.redis_url or self._redis_url_of_parts()
+        if self.redis_queue_url:
+            return "REDIS_QUEUE_URL"
+        if self.redis_url:
+            return "REDIS_URL"
+        return "REDIS_HOST" if self.redis_host else None
 
-    def _redis_url_of_parts(self) -> str | None:
-        if not self.redis_host:
-            return None
-        password = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
-        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
-        return f"redis://{password}{host}:{self.redis_port}/0"
+    @property
+    def queue_redis(self) -> RedisTarget | None:
+        """Redis that dispatches jobs; None is direct mode."""
+        form, port = RedisForm.SERVER, SERVER_PORT
+        if self.redis_cluster_mode:
+            form = RedisForm.CLUSTER
+        elif self.redis_sentinel_name is not None:
+            form, port = RedisForm.SENTINEL, SENTINEL_PORT
+        match self.queue_redis_setting:
+            case "REDIS_QUEUE_URL" if self.redis_queue_url:
+                target, password = redis_target(self.redis_queue_url, default_port=port), None
+            case "REDIS_URL" if self.redis_url:
+                target, password = redis_target(self.redis_url, default_port=port), self.redis_password
+            case "REDIS_HOST" if self.redis_host:
+                target, password = RedisTarget(((self.redis_host, self.redis_port),)), self.redis_password
+            case _:
+                return None
+        return replace(
+            target,
+            form=form,
+            password=target.password or _secret(password),
+            ca_bundle=self.redis_ca_bundle,
+            sentinel_name=self.redis_sentinel_name,
+            sentinel_password=_secret(self.redis_sentinel_password),
+        )
 
     @property
     def runs_workers(self) -> bool:
@@ -240,12 +235,12 @@ class Settings(BaseModel):
     @property
     def queue_names(self) -> tuple[str, ...] | None:
         """Queues named in GATEWAY_QUEUES as they were written; None is all."""
-        names = _words(self.gateway_queues)
+        names = words(self.gateway_queues)
         return None if "*" in names else names
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
-        return _words(self.cors_origin or "")
+        return words(self.cors_origin or "")
 
     @property
     def on_loopback(self) -> bool:
@@ -258,5 +253,5 @@ class Settings(BaseModel):
             return False
 
 
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in value.split(",") if word.strip())
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()

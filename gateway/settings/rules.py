@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.settings.model import QUEUES, Settings
 from gateway.settings.problems import SECRET_HINT, SettingProblem
+from gateway.settings.redis_rules import check_authorities, check_redis
 
 SECRET_BYTES = 32  # HS256: a key as long as the hash, RFC 7518 section 3.2
 _EXAMPLES = (
@@ -87,16 +87,6 @@ def _safe_to_fetch(url: str) -> bool:
     return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
-def _redis(settings: Settings) -> Iterator[SettingProblem]:
-    if settings.queue_redis_url is not None:
-        return
-    fix = "Set REDIS_URL, for example redis://localhost:6379/0, or unset this to run in direct mode."
-    if settings.use_job_queue:
-        yield SettingProblem("USE_JOB_QUEUE", "is true, but no Redis is set", fix)
-    if settings.redis_required:
-        yield SettingProblem("REDIS_REQUIRED", "is true, but no Redis is used", fix)
-
-
 def _mail_login(settings: Settings) -> Iterator[SettingProblem]:
     if settings.smtp_user and settings.smtp_password is None:
         yield SettingProblem("SMTP_PASSWORD", "is not set, but SMTP_USER is", "Set both, or neither.")
@@ -126,17 +116,12 @@ def _queues(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem("GATEWAY_QUEUES", f'No queue named "{name}". Known: {", ".join(QUEUES)}.', fix)
 
 
-def _authorities(settings: Settings) -> Iterator[SettingProblem]:
-    path = settings.smtp_ca_bundle
-    if path is None:
-        return
-    fix = "Mount the PEM file of your authority there, or unset this."
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        yield SettingProblem("SMTP_CA_BUNDLE", f"names {path}, which holds no certificate in PEM form", fix)
-    except OSError as error:
-        yield SettingProblem("SMTP_CA_BUNDLE", f"names {path}, which cannot be read ({error.strerror})", fix)
+def _mail_authorities(settings: Settings) -> Iterator[SettingProblem]:
+    yield from check_authorities("SMTP_CA_BUNDLE", settings.smtp_ca_bundle)
+
+
+def _redis_authorities(settings: Settings) -> Iterator[SettingProblem]:
+    yield from check_authorities("REDIS_CA_BUNDLE", settings.redis_ca_bundle)
 
 
 def _host(settings: Settings) -> Iterator[SettingProblem]:
@@ -154,11 +139,12 @@ def _host(settings: Settings) -> Iterator[SettingProblem]:
 
 # Each with the beginnings of the fields that it reads, and whether it holds for commands that serve nothing too.
 _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
-    (_redis, ("redis_", "use_job_queue"), True),
+    (check_redis, ("redis_", "use_job_queue"), True),
     (_mail_login, ("smtp_user", "smtp_password"), True),
     (_queues, ("gateway_queues",), True),
     (_callers, ("gateway_role", "auth_mode", "host", "jwt_"), False),
     (_mail, ("gateway_role", "gateway_queues", "disable_", "smtp_host"), False),
-    (_authorities, ("smtp_ca_bundle",), False),
+    (_mail_authorities, ("smtp_ca_bundle",), False),
+    (_redis_authorities, ("redis_ca_bundle",), False),
     (_host, ("host",), False),
 )

@@ -80,7 +80,11 @@ def masked_url(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
+        # A / ? or # in the password, not encoded: the password stands behind it too.
+        unsplit = "@" not in parts.netloc and "@" in parts.path + parts.query + parts.fragment
     except ValueError:
+        unsplit = True
+    if unsplit:
         return text.split("://", 1)[0] + f"://{MASK}"
     netloc = parts.netloc
     if "@" in netloc:

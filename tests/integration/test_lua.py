@@ -10,13 +10,14 @@ from redis.asyncio import Redis
 
 from gateway.infra.redis import command_client
 from gateway.jobs.redis_broker import LUA
+from gateway.settings import redis_target
 
 READY, WAKE, HOLD = "gw:{q}:ready", "gw:{q}:wake", "gw:{q}:hold"
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = command_client(redis_url)
+    client = command_client(redis_target(redis_url))
     yield client
     await client.aclose()
 

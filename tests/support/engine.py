@@ -28,6 +28,7 @@ from gateway.jobs.registry import Registry, Task, TaskContext
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
+from gateway.settings import RedisTarget, redis_target
 
 QUEUE = "email-queue"
 TASK = "test.task"
@@ -101,7 +102,7 @@ class Replica:
 @asynccontextmanager
 async def replica(
     pool: asyncpg.Pool[asyncpg.Record],
-    redis_url: str | None,
+    redis: RedisTarget | str | None,
     *,
     queue: QueuePolicy | None = None,
     stalls: StallPolicy | None = None,
@@ -118,10 +119,11 @@ async def replica(
     events.subscribe(seen.append)
     store, records = Store(pool, name, stalls.lease_ms), Records(pool)
     dispatcher = Dispatcher(DirectBroker(store), events)
-    clients = [command_client(redis_url), blocking_client(redis_url, BLOCK_S)] if redis_url else []
+    target = redis_target(redis) if isinstance(redis, str) else redis
+    clients = [command_client(target), blocking_client(target, BLOCK_S)] if target else []
     await store.ensure_queues(registry.queue_names)
     if clients:
-        dispatcher.attach(RedisBroker(store, clients[0], clients[1], await store.ledger_id()))
+        dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id(), registry.queue_names))
     await dispatcher.start()
     executor = Executor(registry, store, dispatcher, events)
     keeper = Keeper(registry, store, records, dispatcher, events)

@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_documents(nowhere: Path) -> None:
     assert (settings.orchestration_completed_retention_count, settings.failed_retention_s) == (500, 604_800)
     assert (settings.stalled_interval_ms, settings.max_stalled_count, settings.lock_duration_ms) == (30_000, 2, 30_000)
     assert settings.shutdown_grace_s == 630
-    assert settings.queue_redis_url is None
+    assert settings.queue_redis is None
 
 
 def test_all_problems_are_reported_together_with_secrets_masked(nowhere: Path) -> None:
@@ -158,47 +158,6 @@ def test_unknown_names_get_a_suggestion(nowhere: Path) -> None:
         "REDIS_ULR is not a setting. Did you mean REDIS_URL?",
         "SMTP_COLOUR is not a setting.",
     )
-
-
-@pytest.mark.parametrize(
-    ("given", "used"),
-    [
-        ({"REDIS_URL": "redis://a:6379"}, "redis://a:6379"),
-        ({"REDIS_URL": "redis://a:6379", "REDIS_QUEUE_URL": "rediss://u:p@b:6380"}, "rediss://u:p@b:6380"),
-        ({"REDIS_HOST": "c", "REDIS_PASSWORD": "p@ss/word"}, "redis://:p%40ss%2Fword@c:6379/0"),
-        ({"REDIS_HOST": "c", "REDIS_PORT": "tcp://10.0.0.7:6379"}, "redis://c:6379/0"),
-        ({"REDIS_URL": ""}, None),
-        ({"REDIS_URL": "redis://a:6379", "USE_JOB_QUEUE": "false"}, None),
-    ],
-)
-def test_redis_forms(given: dict[str, str], used: str | None, nowhere: Path) -> None:
-    assert load(GOOD | given, nowhere).settings.queue_redis_url == used
-
-
-@pytest.mark.parametrize(
-    ("url", "complaint"),
-    [
-        ("localhost:6379", "redis:// or rediss:// or unix://"),
-        ("redis://:hunter2@a:1,b:2", "several hosts"),
-        ("redis+sentinel://:hunter2@h", "redis:// or rediss:// or unix://"),
-        ("redis://:hunter2@h:port", "port"),
-        ("redis://:hunter2@h:99999", "port"),
-    ],
-)
-def test_refused_redis_forms_name_the_setting_and_no_password(url: str, complaint: str, nowhere: Path) -> None:
-    with pytest.raises(SettingsError) as refused:
-        load(GOOD | {"REDIS_URL": url}, nowhere)
-    said = str(refused.value)
-    assert "REDIS_URL" in said
-    assert complaint in said.lower()
-    assert "hunter2" not in said
-
-
-def test_redis_demanded_but_not_set(nowhere: Path) -> None:
-    assert set(problems_of(GOOD | {"USE_JOB_QUEUE": "true", "REDIS_REQUIRED": "1"}, nowhere)) == {
-        "USE_JOB_QUEUE",
-        "REDIS_REQUIRED",
-    }
 
 
 def test_roles_decide_what_is_needed(nowhere: Path) -> None:
