@@ -7,7 +7,8 @@ submits of that second are not seen, so the bound may be exceeded by as many.
 from __future__ import annotations
 
 import math
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 
 from gateway.infra.loops import Loop
@@ -17,6 +18,7 @@ from gateway.jobs.registry import Registry
 
 READ_EVERY_S = 1.0
 _RETRY_MAX_S = 60
+_COMMIT_S = 0.2  # what was admitted longer ago is committed, and so in the counts
 
 
 class Backlog:
@@ -28,7 +30,9 @@ class Backlog:
         self._registry = registry
         self._read = read
         self._counts: dict[str, QueueCounts] = {}
-        self._admitted: Counter[str] = Counter()  # since the counts were read
+        # What was admitted and may be missing in the counts: when, queue, how many; and its sums.
+        self._admitted: deque[tuple[float, str, int]] = deque()
+        self._sums: Counter[str] = Counter()
         self._loop = Loop(self.name, self._look)
 
     async def start(self) -> None:
@@ -46,15 +50,18 @@ class Backlog:
         if not policy.max_waiting:
             return
         counts = self._counts.get(queue, QueueCounts())
-        if counts.waiting + counts.delayed + self._admitted[queue] >= policy.max_waiting:
+        if counts.waiting + counts.delayed + self._sums[queue] >= policy.max_waiting:
             window_s = math.ceil(policy.rate.duration_ms / 1000) if policy.rate else 1
             raise QueueFull(queue, policy.max_waiting, max(1, min(window_s, _RETRY_MAX_S)))
-        self._admitted[queue] += number
+        self._admitted.append((time.monotonic(), queue, number))
+        self._sums[queue] += number
 
     async def refresh(self) -> None:
-        before = self._admitted.copy()
+        committed = time.monotonic() - _COMMIT_S
         self._counts = await self._read()
-        self._admitted -= before
+        while self._admitted and self._admitted[0][0] < committed:
+            _, queue, number = self._admitted.popleft()
+            self._sums[queue] -= number
 
     async def _look(self) -> float:
         await self.refresh()
