@@ -1,0 +1,162 @@
+"""Limits, drain and backpressure over HTTP, on the whole application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.access import Role
+from gateway.runtime import Runtime
+from gateway.web.auth import mint_token
+from tests.support.eventually import eventually
+from tests.support.web import ADMIN, serving, settings_for
+
+EMAIL = "/api/v1/admin/queues/email"
+MAIL = {"from": "a@shop.example", "to": "b@example.com", "subject": "s", "text": "t"}
+Served = tuple[httpx.AsyncClient, Runtime]
+
+
+@pytest.fixture
+async def served(database_url: str) -> AsyncIterator[Served]:
+    async with serving(settings_for(database_url, email_queue_concurrency=5)) as (client, runtime):
+        client.headers.update(ADMIN)
+        yield client, runtime
+
+
+async def data(answer: httpx.Response, status: int = 200) -> Any:
+    assert answer.status_code == status, answer.text
+    return answer.json()["data"]
+
+
+async def test_a_patch_holds_at_once_here_and_is_shown_with_the_defaults(served: Served) -> None:
+    client, runtime = served
+    body = {
+        "concurrency": 8,
+        "rateLimit": {"max": 50, "durationMs": 2000},
+        "attempts": 5,
+        "retention": {"completedCount": 20},
+    }
+    changed = await data(await client.patch(EMAIL, json=body))
+    assert changed["limits"] | {"timeoutMs": 0} == {
+        "concurrency": 8,
+        "rateLimit": {"max": 50, "durationMs": 2000},
+        "attempts": 5,
+        "backoffMs": 60_000,
+        "timeoutMs": 0,
+    }
+    assert changed["defaultLimits"]["concurrency"] == 5
+    assert changed["defaultLimits"]["rateLimit"] == {"max": 10, "durationMs": 1000}
+    assert (changed["retention"]["completedCount"], changed["defaultRetention"]["completedCount"]) == (20, 1000)
+    assert [worker.slots for worker in runtime.workers if worker.policy.name == "email-queue"] == [8]
+    assert await data(await client.get(EMAIL)) == changed | {"oldestWaitingS": None}
+    back = await data(await client.patch(EMAIL, json={"concurrency": None, "rateLimit": None, "retention": None}))
+    assert (back["limits"]["concurrency"], back["limits"]["rateLimit"]) == (5, {"max": 10, "durationMs": 1000})
+    assert (back["limits"]["attempts"], back["retention"]) == (5, back["defaultRetention"])
+
+
+async def test_a_change_leaves_its_words_in_the_audit_trail(served: Served) -> None:
+    client, runtime = served
+    await data(await client.patch(EMAIL, json={"concurrency": None, "attempts": 2}))
+    row = await runtime.pool.fetchrow("SELECT actor, action, subject, detail FROM admin_audit")
+    assert row is not None
+    assert (row["action"], row["subject"]) == ("queue.limits", "email-queue")
+    assert row["detail"] == {"concurrency": None, "attempts": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body"),
+        ([], "body"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"concurrency": 10_001}, "concurrency"),
+        ({"concurrency": "five"}, "concurrency"),
+        ({"concurency": 5}, "concurency"),
+        ({"rateLimit": {"max": 5}}, "rateLimit.durationMs"),
+        ({"rateLimit": {"max": 0, "durationMs": 1}}, "rateLimit.max"),
+        ({"rateLimit": 5}, "rateLimit"),
+        ({"attempts": 0}, "attempts"),
+        ({"backoffMs": 2_000_000_001}, "backoffMs"),
+        ({"retention": {}}, "body"),
+        ({"retention": {"failedS": 0}}, "retention.failedS"),
+    ],
+)
+async def test_bad_changes_name_the_field_and_change_nothing(served: Served, body: Any, field: str) -> None:
+    client, runtime = served
+    answer = await client.patch(EMAIL, json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["details"][0]["field"] == field
+    assert await runtime.pool.fetchval("SELECT count(*) FROM queue_overrides") == 0
+    assert await runtime.pool.fetchval("SELECT count(*) FROM admin_audit") == 0
+
+
+async def test_only_operators_change_and_drain(served: Served) -> None:
+    client, runtime = served
+    answers = {}
+    for role in (Role.USER, Role.VIEWER, Role.OPERATOR):
+        token = mint_token(runtime.settings, "ann", role, datetime.now(UTC) + timedelta(minutes=5))
+        headers = {"Authorization": f"Bearer {token}"}
+        patched = await client.patch(EMAIL, json={"attempts": 4}, headers=headers)
+        drained = await client.post("/api/v1/admin/workers/nobody/drain", headers=headers)
+        answers[role] = (patched.status_code, drained.status_code)
+    assert answers == {Role.USER: (403, 403), Role.VIEWER: (403, 403), Role.OPERATOR: (200, 404)}
+
+
+async def test_unknown_queues_and_workers(served: Served) -> None:
+    client, _ = served
+    assert (await client.patch("/api/v1/admin/queues/emial", json={"attempts": 4})).status_code == 404
+    answer = await client.post("/api/v1/admin/workers/nobody/drain")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "worker_not_found")
+    assert (await client.post("/api/v1/admin/workers/a%00b/drain")).status_code == 404
+
+
+async def test_a_drained_replica_serves_http_and_says_so(served: Served) -> None:
+    client, runtime = served
+    path = f"/api/v1/admin/workers/{runtime.replica_id}/drain"
+    assert await data(await client.post(path), 202) == {"id": runtime.replica_id, "draining": True}
+    [worker] = await data(await client.get("/api/v1/admin/workers"))
+    assert worker["draining"] is True
+    await eventually(lambda: all(worker.slots == 0 for worker in runtime.workers))
+    mail = await data(await client.post("/api/v1/emails", json=MAIL), 202)
+    assert (await client.get("/health/ready")).status_code == 200
+
+    async def without_slots() -> Any:
+        found = await data(await client.get(EMAIL))
+        return found if found["workers"]["slots"] == 0 else None
+
+    queue = await eventually(without_slots)
+    assert [why["reason"] for why in queue["whyWaiting"]] == ["no_worker"]
+    found = await runtime.pool.fetchval("SELECT job_id FROM emails WHERE id = $1::uuid", mail["id"])
+    shown = await data(await client.get(f"/api/v1/admin/jobs/{found}"))
+    assert (shown["state"], [why["reason"] for why in shown["whyWaiting"]]) == ("waiting", ["no_worker"])
+    scrape = (await client.get("/metrics")).text
+    assert 'gateway_worker_slots{queue="email-queue",state="free"} 0.0' in scrape
+
+
+async def test_why_a_paused_queue_and_a_scheduled_mail_wait(served: Served) -> None:
+    client, runtime = served
+    until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    await data(await client.post(f"{EMAIL}/pause", json={"until": until, "reason": "provider is down"}))
+    await data(await client.post("/api/v1/emails", json=MAIL), 202)
+    later = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    await data(await client.post("/api/v1/emails", json=MAIL | {"scheduledAt": later}), 202)
+    [paused] = (await data(await client.get(EMAIL)))["whyWaiting"]
+    assert (paused["reason"], "provider is down" in paused["message"]) == ("paused", True)
+    assert datetime.fromisoformat(paused["until"]) == datetime.fromisoformat(until)
+    assert paused["since"] is not None
+    job_id = await runtime.pool.fetchval("SELECT id FROM jobs WHERE state = 'delayed'")
+    [scheduled] = (await data(await client.get(f"/api/v1/admin/jobs/{job_id}")))["whyWaiting"]
+    assert (scheduled["reason"], scheduled["ahead"]) == ("scheduled", None)
+
+
+async def test_a_change_is_kept_over_a_restart(database_url: str) -> None:
+    settings = settings_for(database_url)
+    async with serving(settings) as (client, _):
+        await data(await client.patch(EMAIL, json={"concurrency": 11}, headers=ADMIN))
+    async with serving(settings) as (client, runtime):
+        assert (await data(await client.get(EMAIL, headers=ADMIN)))["limits"]["concurrency"] == 11
+        assert runtime.workers[0].slots == 11

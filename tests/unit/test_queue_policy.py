@@ -1,0 +1,57 @@
+"""What an administrator replaces of a queue's policy, and what a PATCH names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.jobs.policy import QueueOverrides, RateLimit, Retention, overridden
+from gateway.web.queue_controls import LimitsPatch, changes_of
+from tests.support.engine import policy, rate
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, {}),
+        ({"concurrency": 9}, {"concurrency": 9}),
+        ({"rate_max": 3, "rate_duration_ms": 500}, {"rate": RateLimit(3, 500)}),
+        ({"rate_max": 3}, {}),
+        ({"attempts": 1, "backoff_ms": 5}, {"attempts": 1, "backoff_ms": 5}),
+        ({"failed_retention_s": 60}, {"retention": Retention(failed_s=60)}),
+        (
+            {"completed_retention_s": 1, "completed_retention_count": 2},
+            {"retention": Retention(completed_s=1, completed_count=2)},
+        ),
+    ],
+)
+def test_what_is_replaced_and_what_stays(overrides: dict[str, int], expected: dict[str, Any]) -> None:
+    declared = policy(rate=rate(10, 1000))
+    assert overridden(declared, QueueOverrides(**overrides)) == msgspec.structs.replace(declared, **expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "changes"),
+    [
+        (b"{}", {}),
+        (b'{"concurrency": 7}', {"concurrency": 7}),
+        (b'{"concurrency": null, "attempts": 2}', {"concurrency": None, "attempts": 2}),
+        (b'{"rateLimit": {"max": 3, "durationMs": 500}}', {"rate_max": 3, "rate_duration_ms": 500}),
+        (b'{"rateLimit": null}', {"rate_max": None, "rate_duration_ms": None}),
+        (b'{"retention": {"failedS": 60}}', {"failed_retention_s": 60}),
+        (b'{"retention": {"completedCount": null}}', {"completed_retention_count": None}),
+        (
+            b'{"retention": null, "backoffMs": 1}',
+            {
+                "completed_retention_s": None,
+                "completed_retention_count": None,
+                "failed_retention_s": None,
+                "backoff_ms": 1,
+            },
+        ),
+    ],
+)
+def test_what_a_patch_names(body: bytes, changes: dict[str, int | None]) -> None:
+    assert changes_of(msgspec.json.decode(body, type=LimitsPatch)) == changes
