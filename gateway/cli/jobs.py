@@ -49,7 +49,8 @@ def show_job(job_id: str) -> None:
         job = client.get(f"{PATH}/{segment(job_id)}")["data"]
     if invocation().json:
         return print_json(job)
-    print_facts({name: value for name, value in job.items() if name != "errors"})
+    why = "; ".join(why["message"] for why in job.pop("whyWaiting")) or None
+    print_facts({name: value for name, value in job.items() if name != "errors"} | {"waiting because": why})
     for error in job["errors"]:
         print(f"attempt {error['attempt']}  {error['at']}  {error['kind']}: {error['error']}")
 

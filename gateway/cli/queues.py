@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gateway.cli import limits
 from gateway.cli.client import connected, segment
 from gateway.cli.command import GatewayGroup, invocation
 from gateway.cli.output import duration, print_facts, print_json, print_table
@@ -17,7 +18,7 @@ STATES = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
 
 @click.group(cls=GatewayGroup)
 def queues() -> None:
-    """Show, pause and resume queues. A queue's name may be short: email for email-queue."""
+    """Show, pause, resume and limit queues. A queue's name may be short: email for email-queue."""
 
 
 @queues.command("ls")
@@ -59,6 +60,27 @@ def resume_queue(name: str) -> None:
         _print_queue(client.post(f"{PATH}/{segment(name)}/resume")["data"])
 
 
+@queues.command("limits")
+@click.argument("name")
+@click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Jobs at once in each replica.")
+@click.option("--rate", metavar="MAX/TIME", help="Starts in a time, over all replicas: 10/1s, 5/m, 100/500ms.")
+@click.option("--attempts", type=click.IntRange(1), metavar="N", help="Attempts of jobs accepted from now on.")
+@click.option("--backoff", metavar="TIME", help="Delay after the first failure, doubled each time: 60s.")
+@click.option("--keep-completed", metavar="TIME", help="How long completed jobs are kept: 24h.")
+@click.option("--keep-count", type=click.IntRange(1), metavar="N", help="Completed jobs kept at most.")
+@click.option("--keep-failed", metavar="TIME", help="How long failed jobs are kept: 7d.")
+@click.option("--reset", is_flag=True, help="Take back what was changed; with other options, all but those.")
+def limit_queue(name: str, reset: bool, **wanted: Any) -> None:
+    """Show a queue's limits, or change them on all replicas while they run. A change is kept over restarts."""
+    changes = limits.changes_of(wanted, reset=reset)
+    with connected() as client:
+        path = f"{PATH}/{segment(name)}"
+        answer = client.patch(path, changes) if changes else client.get(path)
+    if invocation().json:
+        return print_json(answer["data"])
+    print_table(["limit", "now", "settings"], limits.rows_of(answer["data"]))
+
+
 def moment_of(text: str, now: datetime) -> datetime:
     """``30m``, ``2h``, ``15:00`` (today or tomorrow) or ISO 8601; in ``now``'s zone where none is named.
 
@@ -81,19 +103,19 @@ def moment_of(text: str, now: datetime) -> datetime:
 def _print_queue(queue: dict[str, Any]) -> None:
     if invocation().json:
         return print_json(queue)
-    limits, workers = queue["limits"], queue["workers"]
-    rate = limits["rateLimit"]
+    shown, workers = queue["limits"], queue["workers"]
     print_facts(
         {
             "queue": queue["name"],
             "paused": _pause(queue),
             **{state: queue["counts"][state] for state in STATES},
             "oldest waiting": _oldest(queue),
-            "concurrency": f"{limits['concurrency']} per replica",
-            "rate": f"{rate['max']} per {rate['durationMs'] / 1000:g} s" if rate else "unlimited",
-            "attempts": f"{limits['attempts']}, back-off from {limits['backoffMs'] / 1000:g} s",
-            "timeout": f"{limits['timeoutMs'] / 1000:g} s",
+            "concurrency": f"{shown['concurrency']} per replica",
+            "rate": limits.rate_of(shown["rateLimit"]),
+            "attempts": f"{shown['attempts']}, back-off from {shown['backoffMs'] / 1000:g} s",
+            "timeout": f"{shown['timeoutMs'] / 1000:g} s",
             "workers": f"{workers['replicas']} replicas, {workers['busy']} of {workers['slots']} slots busy",
+            "waiting because": "; ".join(why["message"] for why in queue["whyWaiting"]),
         }
     )
 

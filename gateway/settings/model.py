@@ -124,6 +124,9 @@ class Settings(BaseModel):
     email_timeout_ms: Positive = Field(
         60_000, description="Longest time for one attempt to send an e-mail, in milliseconds."
     )
+    email_queue_max_waiting: Annotated[int, Field(ge=0, le=2_000_000_000)] = Field(
+        0, description="Waiting and delayed e-mails at which further ones are refused with 429; 0 is no bound."
+    )
     orchestration_queue_concurrency: Count = Field(3, description="Agent jobs that this process runs at once.")
     orchestration_rate_max: Positive = Field(
         5, description="Agent jobs started in each ORCHESTRATION_RATE_DURATION_MS, over all processes."
@@ -137,6 +140,9 @@ class Settings(BaseModel):
     )
     orchestration_timeout_ms: Positive = Field(
         600_000, description="Longest time for one attempt of an agent job, in milliseconds."
+    )
+    orchestration_queue_max_waiting: Annotated[int, Field(ge=0, le=2_000_000_000)] = Field(
+        0, description="Waiting and delayed agent jobs at which further ones are refused with 429; 0 is no bound."
     )
     lock_duration_ms: Annotated[int, Field(ge=3000, le=3_600_000)] = Field(
         30_000, description="Lease of a running job in milliseconds, renewed each third of it."

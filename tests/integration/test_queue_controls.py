@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,3 +162,41 @@ async def test_a_change_is_kept_over_a_restart(database_url: str) -> None:
     async with serving(settings) as (client, runtime):
         assert (await data(await client.get(EMAIL, headers=ADMIN)))["limits"]["concurrency"] == 11
         assert runtime.workers[0].slots == 11
+
+
+async def test_a_full_queue_answers_429_and_a_repeated_key_its_first_answer(database_url: str) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    mail = MAIL | {"scheduledAt": later}
+    async with serving(settings_for(database_url, email_queue_max_waiting=2)) as (client, runtime):
+        client.headers.update(ADMIN)
+        first = await client.post("/api/v1/emails", json=mail, headers={"Idempotency-Key": "one"})
+        second = await data(await client.post("/api/v1/emails", json=mail), 202)
+        for refused in (
+            await client.post("/api/v1/emails", json=mail),
+            await client.post("/api/v1/emails", json=mail, headers={"Idempotency-Key": "two"}),
+            await client.post("/api/v1/emails/batch", json=[mail]),
+        ):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+            assert (refused.headers["Retry-After"], refused.headers["ratelimit-limit"]) == ("1", "2")
+        again = await client.post("/api/v1/emails", json=mail, headers={"Idempotency-Key": "one"})
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert await runtime.pool.fetchval("SELECT count(*) FROM emails") == 2
+        assert (await data(await client.get(EMAIL)))["maxWaiting"] == 2
+        await data(await client.post(f"/api/v1/emails/{second['id']}/cancel"))
+
+        async def accepted() -> bool:
+            return (await client.post("/api/v1/emails", json=mail)).status_code == 202
+
+        await eventually(accepted, 5)
+
+
+async def test_mails_that_come_together_stay_within_the_bound_of_a_full_queue(database_url: str) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    async with serving(settings_for(database_url, email_queue_max_waiting=20)) as (client, _):
+        client.headers.update(ADMIN)
+        calls = [client.post("/api/v1/emails", json=MAIL | {"scheduledAt": later}) for _ in range(100)]
+        answers = Counter(answer.status_code for answer in await asyncio.gather(*calls))
+        assert set(answers) == {202, 429}
+        assert 20 <= answers[202] <= 20 + 50  # 50 requests at most share a commit
+        found = await data(await client.get(EMAIL))
+        assert found["counts"]["delayed"] == answers[202]

@@ -42,6 +42,7 @@ def email_policy(settings: Settings) -> QueuePolicy:
             completed_count=settings.completed_retention_count,
             failed_s=settings.failed_retention_s,
         ),
+        max_waiting=settings.email_queue_max_waiting,
     )
 
 

@@ -31,6 +31,7 @@ def orchestration_policy(settings: Settings) -> QueuePolicy:
             completed_count=settings.orchestration_completed_retention_count,
             failed_s=settings.failed_retention_s,
         ),
+        max_waiting=settings.orchestration_queue_max_waiting,
         default_priority=DEFAULT_PRIORITY,
     )
 
