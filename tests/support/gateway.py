@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import asyncpg
 import httpx
 
+import gateway
 from gateway.infra.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.gateway_process import SECRET, GatewayProcess
@@ -165,17 +166,18 @@ class Cluster:
 _RUNNING = frozenset({"concurrent_idempotent_requests"})
 
 
-@asynccontextmanager
-async def gateways(
-    directory: Path, database_url: str, smtp: ScriptedSmtp, *, redis_url: str | None = None, **settings: str
-) -> AsyncIterator[Cluster]:
-    """No process yet. Leases and back-off are short, the rate limit is out of the way; ``settings`` change that."""
-    environment = {
+def environment_of(
+    database_url: str, *, smtp: tuple[str, int], redis_url: str | None = None, **settings: str
+) -> dict[str, str]:
+    """Of a process that runs the code under test. Leases and back-off are short, the rate limit is out of the way;
+    ``settings``, by environment name, change that."""
+    return {
         "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(Path(gateway.__file__).parents[1]),
         "DATABASE_URL": database_url,
         "JWT_SECRET": SECRET,
-        "SMTP_HOST": smtp.host,
-        "SMTP_PORT": str(smtp.port),
+        "SMTP_HOST": smtp[0],
+        "SMTP_PORT": str(smtp[1]),
         "SMTP_SECURE": "none",
         "EMAIL_RATE_MAX": "100000",
         "EMAIL_BACKOFF_MS": "100",
@@ -186,6 +188,14 @@ async def gateways(
         **({"REDIS_URL": redis_url} if redis_url else {}),
         **settings,
     }
+
+
+@asynccontextmanager
+async def gateways(
+    directory: Path, database_url: str, smtp: ScriptedSmtp, *, redis_url: str | None = None, **settings: str
+) -> AsyncIterator[Cluster]:
+    """No process yet. Their settings are those of ``environment_of``."""
+    environment = environment_of(database_url, smtp=(smtp.host, smtp.port), redis_url=redis_url, **settings)
     cluster = Cluster(directory, environment, smtp)
     failed = True
     try:

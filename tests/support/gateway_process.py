@@ -22,7 +22,10 @@ _LISTENING = re.compile(r"^listening on http://[^ ]+:(\d+)$", re.MULTILINE)
 
 
 class GatewayProcess:
-    """One ``gateway serve``. ``admin`` and ``user`` are clients with a token; they reach this process alone."""
+    """One ``gateway serve``. ``admin`` and ``user`` are clients with a token; they reach this process alone.
+
+    ``url`` is empty until it listens; ``told_to_end``: a test killed it or sent SIGTERM.
+    """
 
     def __init__(self, directory: Path, number: int, environment: Mapping[str, str], port: int) -> None:
         self.log_path = directory / f"gateway-{number}.log"
@@ -38,6 +41,7 @@ class GatewayProcess:
         self.admin = _client("admin")
         self.user = _client("user")
         self.url = ""
+        self.told_to_end = False
         if port:
             self._listens_on(port)
 
@@ -72,11 +76,13 @@ class GatewayProcess:
 
     def kill(self) -> None:
         """SIGKILL: nothing is finished, nothing is handed back."""
+        self.told_to_end = True
         self._process.kill()
         self._process.wait(10)
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
+        self.told_to_end = True
         self._process.send_signal(signal.SIGTERM)
 
     def freeze(self) -> None:
