@@ -89,6 +89,40 @@ def test_pause_holds_mails_back_and_resume_lets_them_go(run: Run) -> None:
     assert facts(run("queues", "resume", "email").stdout)["paused"] == "no"
 
 
+async def test_a_pause_until_a_time_ends_by_itself(run: Run) -> None:
+    paused = json.loads(run("queues", "pause", "email", "--until", "2s", "--reason", "a short rest", "--json").stdout)
+    assert paused["paused"] is True
+    mail = send(run)
+    shown = facts(run("queues", "show", "email").stdout)
+    assert "a short rest" in shown["waiting because"] or shown["paused"] == "no"
+
+    def sent() -> bool:
+        found = json.loads(run("email", "show", mail["id"], "--json").stdout)
+        return found["status"] == "sent" and found["sentAt"] >= paused["pausedUntil"]
+
+    await eventually(sent, 15)
+    assert facts(run("queues", "show", "email").stdout)["paused"] == "no"
+
+
+def test_limits_are_shown_changed_and_taken_back(run: Run) -> None:
+    before = rows(run("queues", "limits", "email").stdout)
+    assert before[0] == {"limit": "concurrency", "now": "5 per replica", "settings": "5 per replica"}
+    options = ("--concurrency", "7", "--rate", "20/500ms", "--keep-failed", "1d")
+    changed = {row["limit"]: row for row in rows(run("queues", "limits", "email", *options).stdout)}
+    assert changed["rate"] == {"limit": "rate", "now": "20 per 0.5 s", "settings": "10 per 1 s"}
+    assert changed["keep failed"]["now"] == "86400 s"
+    assert facts(run("queues", "show", "email").stdout)["concurrency"] == "7 per replica"
+    shown = json.loads(run("queues", "limits", "email", "--json").stdout)
+    assert (shown["limits"]["concurrency"], shown["defaultLimits"]["concurrency"]) == (7, 5)
+    assert rows(run("queues", "limits", "email", "--reset").stdout) == before
+
+
+def test_replicas_are_listed(run: Run) -> None:
+    [replica] = rows(run("replicas", "ls").stdout)
+    assert (replica["role"], replica["draining"], replica["busy"].split()[-1]) == ("all", "no", "8")
+    assert json.loads(run("replicas", "ls", "--json").stdout)[0]["id"] == replica["id"]
+
+
 async def test_a_mail_from_send_to_show(run: Run) -> None:
     mail_id = send(run)["id"]
 
@@ -137,6 +171,9 @@ def test_cancel_many_reports_each(run: Run) -> None:
         (["queues", "pause", "email", "--until", "later"], 2, "examples: 15:00, 30m"),
         (["jobs", "ls", "--state", "fialed"], 2, "is not a state"),
         (["jobs", "ls", "--queue", "orchestration", "--state", "failed"], 5, "no failed jobs"),
+        (["queues", "limits", "email", "--rate", "10"], 2, "examples: 10/1s, 5/m"),
+        (["queues", "limits", "email", "--concurrency", "0"], 2, "0"),
+        (["replicas", "drain", "nobody"], 5, "no live replica"),
         (["jobs", "show", "not-an-id"], 2, "is not a job id"),
         (["jobs", "show", "a b/../c"], 5, "There is no"),
         (["email", "send", "--subject", "s"], 2, "to"),
