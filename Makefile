@@ -32,9 +32,9 @@ migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="s
 test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
 	@$(BIN)/pytest $(ARGS)
 
-fault: sync ## Only the tests that kill, stop and cut servers
-	@$(BIN)/pytest -m fault $(ARGS)
-	@$(BIN)/python -m tests.fault.chaos
+fault: sync ## Kill, stop and cut servers: the tests, then random faults; RUNS=200, SEED=1 for these alone
+	@$(if $(SEED),,$(BIN)/pytest -m fault $(ARGS))
+	@RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m tests.fault.chaos
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"
 	@$(BIN)/python -m bench $(ARGS)

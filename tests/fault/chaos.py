@@ -79,9 +79,9 @@ async def run(plan: Plan, directory: Path) -> Line:
             finally:
                 load.stopped.set()
         await made.booted()
-        recovery_s = await _recovered(made, load)
+        recovery_s = await _recovered(made, load, made.quiet_since)
         burst = await load.burst(2 * plan.rate_max)
-        await _recovered(made, load)
+        await _recovered(made, load, time.monotonic())
         evidence = await collect(made, load.told, burst)
         await ask_everybody(made, evidence)
         findings = judge(evidence)
@@ -89,13 +89,12 @@ async def run(plan: Plan, directory: Path) -> Line:
         return _line(made, evidence, findings, recovery_s)
 
 
-async def _recovered(made: World, load: Load) -> float:
-    """Wait until everything has ended, at most ``RECOVERY_S`` after the last fault; answers how long that took."""
-    began = time.monotonic()
-    since = max(made.quiet_since, began - RECOVERY_S / 2)
+async def _recovered(made: World, load: Load, since: float) -> float:
+    """Wait until everything has ended, at most until ``RECOVERY_S`` after ``since``; answers how long after it that
+    was."""
     connection = await connect(made.postgres.dsn)
     try:
-        while await open_rows(connection) and time.monotonic() < began + RECOVERY_S:
+        while await open_rows(connection) and time.monotonic() < since + RECOVERY_S:
             if await paused(connection):
                 await load.operator()
             await asyncio.sleep(0.1)
