@@ -35,7 +35,7 @@ OTHER_VARIABLES = {
     "GATEWAY_TOKEN", "GATEWAY_URL", "X_FILE", "JWT_SECRET_FILE", "POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB",
     "TEST_DATABASE_URL", "TEST_REDIS_URL",
 }  # fmt: skip
-LOG_WORDS = {"queue_paused", "queue_rebuilt"}
+LOG_WORDS = {"queue_paused", "queue_rebuilt", "queue_limits_changed", "queue_full"}
 
 
 @cache
