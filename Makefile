@@ -18,10 +18,10 @@ unexport VIRTUAL_ENV
 # The machine's own certificate store: behind a company proxy uv's built-in list is not enough.
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: help dev test check lint types fault bench migrate format imports dockerfile sync sync-dev
+.PHONY: help dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 dev: sync-dev ## Run it here, with PostgreSQL and an inbox; ARGS="--redis --port 0"
 	@exec $(BIN)/gateway dev $(ARGS)
@@ -38,6 +38,9 @@ fault: sync ## Kill, stop and cut servers: the tests, then random faults; RUNS=2
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: sync ## Measure beside BullMQ (needs node) and Procrastinate; ARGS="--rounds 1"
+	@$(BIN)/python -m bench.peers --uv $(UV) $(ARGS)
 
 check: lint types imports dockerfile test ## What CI runs
 

@@ -1,5 +1,5 @@
-"""``python -m bench [NAME...] [--short]``: each measure as one JSON line on standard output, progress on standard
-error."""
+"""``python -m bench [NAME...] [--short]``: each measure as one JSON line on standard output; progress, and at the end a
+table of goals, on standard error."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ from typing import Any
 import structlog
 import uvloop
 
-from bench import engine, gateway
+from bench import engine, gateway, reads
+from bench.goals import GOALS, Measured, derived, table
 from bench.servers import Stores, stores
 
-_LONGEST_S = 180  # a measure that takes longer hangs
+_LONGEST_S = 600  # a measure that takes longer hangs
 Run = Callable[[Stores], Awaitable[dict[str, Any]]]
 
 
 def measures(short: bool) -> dict[str, Run]:
     """``short`` proves that each runs; its figures say little."""
-    few = 1000 if short else 10_000
+    few = 200 if short else 10_000
+    million = few * 10 if short else 1_000_000
     found: dict[str, Run] = {}
     for mode in ("queue", "direct"):
-        found[f"submit_{mode}"] = partial(engine.submit, mode=mode, jobs=few // 2)
-        for concurrency in (10, 50):
+        found[f"submit_{mode}"] = partial(engine.submit, mode=mode, jobs=few)
+        found[f"bulk_{mode}"] = partial(engine.bulk, mode=mode, jobs=few * 2)
+        for concurrency in (10, 50, 100):
             found[f"drain_{mode}_{concurrency}"] = partial(engine.drain, mode=mode, concurrency=concurrency, jobs=few)
-        found[f"latency_{mode}"] = partial(engine.latency, mode=mode, jobs=few // 30)
-        found[f"backlog_{mode}"] = partial(engine.backlog, mode=mode, large=few * 10)
-    found["boot"] = gateway.boot
+        found[f"latency_{mode}"] = partial(engine.latency, mode=mode, jobs=few // 20)
+        found[f"backlog_{mode}"] = partial(engine.backlog, mode=mode, small=1000, large=million, jobs=few // 2)
+    found["failover"] = engine.failover
+    found["boot"] = partial(gateway.boot, idle_s=0.1 if short else 3)
     found["accept"] = partial(gateway.accept, mails=few // 2)
-    found["end_to_end"] = partial(gateway.end_to_end, mails=few // 4)
-    found["scrape"] = partial(gateway.scrape, jobs=few * 10)
+    found["end_to_end"] = partial(gateway.end_to_end, mails=few // 2)
+    found["http_p99_under_load"] = partial(reads.http_under_load, mails=few, requests=few // 20)
+    found["scrape"] = partial(reads.scrape, scrapes=20 if short else 200, jobs=million)
     return found
 
 
@@ -44,13 +49,14 @@ async def _run(names: list[str], short: bool) -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"unknown measure {unknown[0]!r}; known: {', '.join(known)}")
-    chosen = names or list(known)
-    with stores() as on:
+    chosen, done = names or list(known), Measured()
+    with stores(durable=not short) as on:
         for position, name in enumerate(chosen, 1):
             print(f"[{position}/{len(chosen)}] {name}", file=sys.stderr, flush=True)
             async with asyncio.timeout(_LONGEST_S):
-                measured = await known[name](on)
-            print(json.dumps({"measure": name, **measured, "load": round(os.getloadavg()[0], 1)}), flush=True)
+                done[name] = await known[name](on)
+            print(json.dumps({"measure": name, **done[name], "load": round(os.getloadavg()[0], 1)}), flush=True)
+    print(f"\n{table(GOALS, derived(done))}\nAgainst other systems: make bench-peers", file=sys.stderr)
 
 
 def main() -> None:

@@ -1,170 +1,153 @@
-"""The engine alone: submit, drain, pick-up latency, and cost by backlog. No-op task, arguments of about 200 bytes."""
+"""The engine alone: submit, drain, pick-up latency, cost by backlog, loss of Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import asyncpg
-
+from bench import contestant
+from bench.rig import QUEUE, TASK, TEXT, Rig, job, rig
 from bench.servers import Stores, fresh_ledger
-from gateway.infra.postgres import open_pool
-from gateway.infra.redis import blocking_client, command_client
-from gateway.infra.uuid7 import uuid7
-from gateway.jobs.direct_broker import DirectBroker
-from gateway.jobs.dispatch import Dispatcher
-from gateway.jobs.engine import Engine
-from gateway.jobs.events import Event, Events, JobSettled
-from gateway.jobs.executor import Executor
-from gateway.jobs.job import NewJob
-from gateway.jobs.policy import QueuePolicy
-from gateway.jobs.records import Records
-from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
-from gateway.jobs.registry import Registry, Task, TaskContext
-from gateway.jobs.store import Store
-from gateway.jobs.unique import UniqueJobs
-from gateway.jobs.worker import QueueWorker
 
-QUEUE, TASK = "bench-queue", "bench.noop"
-PAYLOAD = {"text": "x" * 170}
 Measure = dict[str, Any]
+_FILL = """
+INSERT INTO jobs (id, queue, task, state, args, max_attempts)
+SELECT gen_random_uuid(), $1, $2, 'waiting', jsonb_build_object('n', n, 'text', $3::text), 3
+FROM generate_series(1, $4::int) AS n
+"""
 
 
-class Rig:
-    """An engine of one replica in this process; counts what settled and notes when each job began."""
+@contextmanager
+def _cost(on: Stores, jobs: int) -> Iterator[Measure]:
+    """Fills the measure at the end: rate, and CPU per job of this process and of the servers, in microseconds."""
+    measured: Measure = {}
+    before, cpu, started = on.cpu_s, time.process_time(), time.perf_counter()
+    yield measured
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    postgres, valkey = (after - earlier for after, earlier in zip(on.cpu_s, before, strict=True))
+    each = {"worker_cpu_us": cpu, "postgres_cpu_us": postgres, "redis_cpu_us": valkey}
+    measured |= {"jobs": jobs, "per_s": round(jobs / took)}
+    measured |= {name: round(seconds / jobs * 1e6) for name, seconds in each.items()}
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], concurrency: int) -> None:
-        self.pool = pool
-        self.settled = 0
-        self.begun: dict[str, float] = {}
-        self._target = 0
-        self._reached = asyncio.Event()
-        policy = QueuePolicy(
-            name=QUEUE, concurrency=concurrency, rate=None, attempts=3, backoff_ms=60_000, timeout_s=30
-        )
-        registry = Registry()
-        registry.add_queue(policy)
-        registry.add_task(Task(TASK, QUEUE, dict, self._perform))
-        events = Events()
-        events.subscribe(self._count)
-        self.store = Store(pool, "bench", 30_000)
-        self.dispatcher = Dispatcher(DirectBroker(self.store), events)
-        self.executor = Executor(registry, self.store, self.dispatcher, events)
-        self.engine = Engine(registry, self.store, Records(pool), self.dispatcher, UniqueJobs(pool, self.store))
-        self.worker = QueueWorker(policy, self.dispatcher, self.executor, events)
 
-    async def _perform(self, args: dict[str, Any], context: TaskContext) -> None:
-        self.begun[str(context.job.id)] = time.perf_counter()
+async def submit(on: Stores, *, mode: str, jobs: int) -> Measure:
+    """Single submits, 50 in flight: each is a committed row when its call returns."""
+    return await _submit(on, mode, jobs, lambda made: made.submit(jobs))
 
-    def _count(self, event: Event) -> None:
-        if isinstance(event, JobSettled):
-            self.settled += 1
-            if self.settled >= self._target:
-                self._reached.set()
 
-    async def until(self, settled: int) -> None:
-        self._target = settled
-        self._reached.clear()
-        if self.settled < settled:
-            await self._reached.wait()
+async def bulk(on: Stores, *, mode: str, jobs: int) -> Measure:
+    """``submit_many`` of 500, one call after the other."""
+    return await _submit(on, mode, jobs, lambda made: made.submit_bulk(jobs))
+
+
+async def _submit(on: Stores, mode: str, jobs: int, calls: Callable[[Rig], Awaitable[None]]) -> Measure:
+    async with rig(on, mode=mode) as made:
+        await made.submit(200)  # connections open, statements are prepared
+        with _cost(on, jobs) as measured:
+            await calls(made)
+        return {"mode": mode, **measured}
+
+
+async def drain(on: Stores, *, mode: str, concurrency: int, jobs: int) -> Measure:
+    """From the first fetch to the last settlement, each job claimed and settled in the ledger."""
+    async with rig(on, mode=mode, concurrency=concurrency) as made:
+        await made.submit_bulk(jobs)
+        with _cost(on, jobs) as measured:
+            await made.worker.start()
+            await made.until(jobs)
+        assert made.started == len(made.begun) == jobs
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return {"mode": mode, "concurrency": concurrency, **measured, "rss_mib": peak}
+
+
+async def latency(on: Stores, *, mode: str, jobs: int) -> Measure:
+    """From the call of submit to the first line of the task, one job each 10 ms, in milliseconds. In queue mode one
+    process submits and another works; in direct mode one process does both (another would notice by polling)."""
+    if mode == "queue":
+        async with fresh_ledger(on) as url:
+            return {"mode": mode, "processes": 2, **await contestant.paced(url, on.redis_url, jobs)}
+    async with rig(on, mode=mode) as made:
+        await made.worker.start()
+        await made.submit_paced(jobs)
+        await made.until(jobs)
+        return {"mode": mode, "processes": 1, **contestant.waits(made.waits_ms)}
+
+
+async def backlog(on: Stores, *, mode: str, small: int, large: int, jobs: int) -> Measure:
+    """The same ``jobs`` drained with a small and with a large backlog behind them (invariant I)."""
+    found: Measure = {"mode": mode, "small": small, "large": large}
+    for name, size in (("small", small), ("large", large)):
+        async with _filled(on, mode, size + 2 * jobs) as made:
+            await made.worker.start()
+            await made.until(jobs)  # connections, statements, caches
+            already = made.settled
+            with _cost(on, jobs) as cost:
+                await made.until(already + jobs)
+            found[f"{name}_per_s"] = cost["per_s"]
+            found[f"{name}_cpu_us"] = sum(value for key, value in cost.items() if key.endswith("_cpu_us"))
+    found["ratio"] = round(found["small_per_s"] / found["large_per_s"], 2)
+    found["cpu_ratio"] = round(found["large_cpu_us"] / max(1, found["small_cpu_us"]), 2)
+    return found
 
 
 @asynccontextmanager
-async def rig(on: Stores, *, mode: str, concurrency: int = 10) -> AsyncIterator[Rig]:
-    async with fresh_ledger(on) as url:
-        pool = await open_pool(url, min_size=10, max_size=10)
-        clients = [command_client(on.redis_url), blocking_client(on.redis_url, BLOCK_S)] if mode == "queue" else []
-        made = Rig(pool, concurrency)
-        await made.store.ensure_queues([QUEUE])
-        if clients:
-            made.dispatcher.attach(RedisBroker(made.store, clients[0], clients[1], await made.store.ledger_id()))
-        await made.dispatcher.start()
-        try:
-            yield made
-        finally:
-            await made.worker.stop()
-            await made.dispatcher.stop()
-            for client in clients:
-                await client.aclose()
-            await pool.close()
+async def _filled(on: Stores, mode: str, size: int) -> AsyncIterator[Rig]:
+    """A rig before ``size`` waiting jobs: written by one statement, told to Redis as after a loss of Redis."""
+    async with rig(on, mode=mode, concurrency=50) as made:
+        await made.pool.execute(_FILL, QUEUE, TASK, TEXT, size, timeout=300)
+        # What autovacuum and the checkpointer would do minutes after such a burst must not run beside the measure.
+        await made.pool.execute("VACUUM (ANALYZE) jobs", timeout=300)
+        await made.pool.execute("CHECKPOINT", timeout=300)
+        if made.dispatcher.redis is not None:
+            after = 0
+            while page := await made.store.waiting_page(QUEUE, 0, after, 5000):
+                await made.dispatcher.redis.offer(page)
+                after = page[-1].seq
+        yield made
 
 
-def _job() -> NewJob:
-    return NewJob(id=uuid7(), queue=QUEUE, task=TASK, args=PAYLOAD)
-
-
-async def _fill(made: Rig, jobs: int) -> None:
-    for _ in range(0, jobs, 1000):
-        await made.engine.submit_many([_job() for _ in range(1000)])
-
-
-async def submit(on: Stores, *, mode: str = "queue", jobs: int = 5000) -> Measure:
-    """Single submits, 50 in flight: each is a committed row when its call returns."""
-    async with rig(on, mode=mode) as made:
-        left = iter(range(jobs))
-
-        async def producer() -> None:
-            for _ in left:
-                await made.engine.submit(_job())
-
-        started = time.perf_counter()
-        await asyncio.gather(*(producer() for _ in range(50)))
-        return {"mode": mode, "jobs": jobs, "per_s": round(jobs / (time.perf_counter() - started))}
-
-
-async def drain(on: Stores, *, mode: str = "queue", concurrency: int = 10, jobs: int = 10_000) -> Measure:
-    """From the first start to the last settlement, each job claimed and settled in the ledger."""
-    async with rig(on, mode=mode, concurrency=concurrency) as made:
-        await _fill(made, jobs)
-        cpu = time.process_time()
-        started = time.perf_counter()
-        await made.worker.start()
-        await made.until(jobs)
-        took, cpu = time.perf_counter() - started, time.process_time() - cpu
-        assert len(made.begun) == jobs
-        return {
-            "mode": mode,
-            "concurrency": concurrency,
-            "jobs": jobs,
-            "per_s": round(jobs / took),
-            "worker_cpu_us": round(cpu / jobs * 1e6),
-            "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }
-
-
-async def latency(on: Stores, *, mode: str = "queue", jobs: int = 300) -> Measure:
-    """From the call of submit to the first line of the task, one job at a time on an idle queue, in milliseconds."""
-    async with rig(on, mode=mode) as made:
-        await made.worker.start()
-        waits = []
-        for done in range(1, jobs + 1):
-            job, asked = _job(), time.perf_counter()
-            await made.engine.submit(job)
-            await made.until(done)
-            waits.append((made.begun[str(job.id)] - asked) * 1000)
-        waits.sort()
-        return {"mode": mode, "p50_ms": round(waits[jobs // 2], 2), "p99_ms": round(waits[int(jobs * 0.99)], 2)}
-
-
-async def backlog(on: Stores, *, mode: str = "queue", small: int = 1000, large: int = 100_000) -> Measure:
-    """The same 1,000 jobs drained in front of a small and of a large backlog (invariant I): ratio of the times."""
-    took = {}
-    for size in (small, large):
-        async with rig(on, mode=mode, concurrency=50) as made:
-            await _fill(made, size + 1000)
-            started = time.perf_counter()
+async def failover(on: Stores) -> Measure:
+    """One job each 10 ms throughout. Seconds until the next job starts after Redis was killed (or only stopped
+    answering), and until Redis dispatches again after it is back."""
+    found: Measure = {}
+    for name in ("killed", "hung"):
+        async with rig(on, mode="queue") as made:
             await made.worker.start()
-            await made.until(1000)
-            took[size] = time.perf_counter() - started
-    return {
-        "mode": mode,
-        "small": small,
-        "large": large,
-        "small_per_s": round(1000 / took[small]),
-        "large_per_s": round(1000 / took[large]),
-        "ratio": round(took[large] / took[small], 2),
-    }
+            producer = asyncio.create_task(_endless(made))
+            await made.until(20)
+            (on.valkey.kill if name == "killed" else on.valkey.pause)()
+            found[f"{name}_to_direct_s"] = round(await _next_start(made), 2)
+            await made.until(made.settled + 20)
+            back = time.perf_counter()
+            if name == "killed":
+                on.valkey.start(appendonly=True)
+            else:
+                on.valkey.resume()
+            while made.engine.mode != "queue":
+                await asyncio.sleep(0.005)
+            found[f"{name}_back_to_queue_s"] = round(time.perf_counter() - back, 2)
+            await made.until(made.settled + 20)
+            producer.cancel()
+            await asyncio.gather(producer, return_exceptions=True)
+    return found
+
+
+async def _endless(made: Rig) -> None:
+    for n in range(1_000_000):
+        await made.engine.submit(job(n))
+        await asyncio.sleep(0.01)
+
+
+async def _next_start(made: Rig) -> float:
+    """Seconds from now until a job starts that was claimed after now, without Redis."""
+    now = time.perf_counter()
+    while made.engine.mode != "direct":
+        await asyncio.sleep(0.001)
+    started = made.started
+    while made.started == started:
+        await asyncio.sleep(0.001)
+    return time.perf_counter() - now
