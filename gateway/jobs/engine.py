@@ -12,9 +12,11 @@ import asyncpg
 
 from gateway.jobs.backlog import Backlog
 from gateway.jobs.batcher import Batcher
+from gateway.jobs.broker import BrokerDown
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.jobs.job import Inserted, JobRecord, JobState, NewJob, QueueCounts
+from gateway.jobs.rebuild import rebuild
 from gateway.jobs.records import QueueStatus, Records, Replica
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Connection, Store
@@ -171,6 +173,17 @@ class Engine:
         await self._store.resume(queue)
         await self._dispatcher.wake(queue)
         return await self.queue_status(queue)
+
+    async def rebuild(self, queue: str) -> int | None:
+        """Tell Redis every waiting job of a queue again. Answers how many; None in direct mode, where nobody is told."""
+        self.registry.queue(queue)
+        redis = self._dispatcher.redis
+        if redis is None or not self._dispatcher.up:
+            return None
+        try:
+            return await rebuild(self._store, redis, queue)
+        except BrokerDown:
+            return None
 
     async def queue_status(self, queue: str) -> QueueStatus:
         policy = self.registry.queue(queue)

@@ -17,8 +17,9 @@ from gateway.infra.loops import Loop, at_stop
 from gateway.jobs.broker import BrokerDown
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, JobStalled
-from gateway.jobs.job import PRIORITY_MAX, PRIORITY_MIN, JobState
+from gateway.jobs.job import JobState
 from gateway.jobs.policy import StallPolicy
+from gateway.jobs.rebuild import rebuild
 from gateway.jobs.records import Records
 from gateway.jobs.registry import Registry
 from gateway.jobs.store import Store
@@ -30,7 +31,6 @@ LEADER_RENEW_S = 5.0
 _DUE_POLL_S = 1.0  # a job that becomes due is promoted at its time; one scheduled meanwhile for sooner waits this long
 _SOONEST_S = 0.02
 _HEAD = 1000
-_PAGE = 5000
 _PASSES_BEFORE_REBUILD = 3
 
 
@@ -160,7 +160,7 @@ class Keeper:
             queue = policy.name
             ready, told = await redis.ready(queue)
             if not told:
-                await self.rebuild(queue)
+                await rebuild(self._store, redis, queue)
                 continue
             waiting = counts[queue].waiting if queue in counts else 0
             if ready >= waiting:
@@ -170,23 +170,8 @@ class Keeper:
             await redis.offer(await self._store.waiting_head(queue, _HEAD))
             # Jobs in flight look missing too, but never so many; and what is beyond the head moves up to it.
             if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD and waiting - ready > _HEAD:
-                await self.rebuild(queue)
-
-    async def rebuild(self, queue: str) -> int:
-        """Tell Redis a whole queue again, next in line first. Answers how many jobs. Raises ``BrokerDown``."""
-        redis = self._dispatcher.redis
-        if redis is None:
-            return 0
-        told = 0
-        for priority in range(PRIORITY_MAX, PRIORITY_MIN - 1, -1):
-            after = 0
-            while page := await self._store.waiting_page(queue, priority, after, _PAGE):
-                await redis.offer(page)
-                told, after = told + len(page), page[-1].seq
-        await redis.mark_told(queue)
-        self._short_passes[queue] = 0
-        log.info("queue_rebuilt", queue=queue, jobs=told)
-        return told
+                await rebuild(self._store, redis, queue)
+                self._short_passes[queue] = 0
 
     async def prune(self) -> None:
         """Delete what retention no longer keeps: by age, and completed jobs by number."""

@@ -15,6 +15,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform, ThePlatform
+from gateway.problem import Problem
 from gateway.web.queue_controls import queue_detail, waiting_job_detail
 from gateway.web.queues_schemas import (
     LIMIT_DEFAULT,
@@ -114,6 +115,16 @@ class QueuesAdmin(Controller):
         await platform.engine.resume(queue)
         await _audited(request, platform, "queue.resume", queue)
         return _success(await queue_detail(platform, queue))
+
+    @post("/{name:str}/rebuild", opt=OPERATE, status_code=200, summary="Tell Redis a queue again from the ledger")
+    async def rebuild(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
+        """Safe at any time, and done by itself after a flush: no job runs twice for it."""
+        queue = full_name(name, platform.engine.registry.queue_names)
+        told = await platform.engine.rebuild(queue)
+        if told is None:
+            raise Problem(409, "direct_mode", "Jobs are taken from the ledger itself now; there is nothing to rebuild")
+        await _audited(request, platform, "queue.rebuild", queue, {"jobs": told})
+        return _success({"queue": queue, "jobs": told})
 
 
 class JobsAdmin(Controller):

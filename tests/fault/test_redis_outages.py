@@ -88,6 +88,21 @@ async def test_A_lost_offers_are_relayed(pool: Pool, redis_url: str) -> None:
         await eventually(lambda: one.script.names == ["told", 0], timeout=10)
 
 
+async def test_a_queue_is_rebuilt_on_request_and_nothing_runs_twice(pool: Pool, redis_url: str) -> None:
+    async with replica(pool, redis_url) as one:
+        await one.engine.submit_many(_jobs(range(30)))
+        client = aioredis.Redis.from_url(redis_url)
+        await client.flushall()
+        await client.aclose()
+        assert await one.engine.rebuild(QUEUE) == 30
+        assert await one.engine.rebuild(QUEUE) == 30
+        await one.work()
+        await eventually(lambda: len(one.settled("completed")) == 30)
+        assert Counter(one.script.names) == Counter(range(30))
+    async with replica(pool, None, name="replica-2") as direct:
+        assert await direct.engine.rebuild(QUEUE) is None
+
+
 async def test_a_burst_of_submits_is_no_outage(pool: Pool, redis_url: str) -> None:
     async with replica(pool, redis_url) as one:
         await asyncio.gather(*(one.submit(n) for n in range(300)))
