@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
@@ -71,10 +71,10 @@ class Script:
 
 
 def sentinels_of(target: RedisTarget) -> Sentinel:
-    """The sentinels themselves. To be closed by the caller."""
+    """The sentinels themselves (``.sentinels``). To be closed by the caller."""
     login = {"password": target.sentinel_password, **_connection(COMMAND_TIMEOUT_S), **_trust(target)}
     options = {**login, "ssl": target.tls}
-    return Sentinel(target.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    return _Sentinels(target.hosts, sentinel_kwargs=options)
 
 
 def _client(target: RedisTarget, socket_timeout: float, max_connections: int) -> RedisClient:
@@ -112,6 +112,27 @@ def _connection(socket_timeout: float) -> dict[str, Any]:
 def _trust(target: RedisTarget) -> dict[str, Any]:
     """The machine's authorities are trusted in any case; certificates and host names are always checked."""
     return {"ssl_ca_certs": str(target.ca_bundle)} if target.tls and target.ca_bundle is not None else {}
+
+
+class _Sentinels(Sentinel):
+    """redis-py's error prints whole clients, and no reason."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        said = []
+        for sentinel in tuple(self.sentinels):
+            try:
+                state = (await sentinel.sentinel_masters()).get(service_name)
+            except RedisError as error:
+                said.append(str(error))
+                continue
+            if state and self.check_master_state(state, service_name):
+                # The next time it is asked first: one on a dead machine costs its time-out.
+                self.sentinels.remove(sentinel)
+                self.sentinels.insert(0, sentinel)
+                return str(state["ip"]), int(state["port"])
+            said.append("it is down" if state else "it is not known")
+        reasons = "; ".join(dict.fromkeys(said))
+        raise MasterNotFoundError(f'no sentinel names a master "{service_name}" that is up: {reasons}')
 
 
 class _MasterPool(SentinelConnectionPool, BlockingConnectionPool):

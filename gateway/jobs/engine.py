@@ -175,7 +175,7 @@ class Engine:
         return await self.queue_status(queue)
 
     async def rebuild(self, queue: str) -> int | None:
-        """Tell Redis every waiting job of a queue again. Answers how many; None in direct mode, where nobody is told."""
+        """Tell Redis every waiting job of a queue again. Answers how many; None in direct mode: nobody is told."""
         self.registry.queue(queue)
         redis = self._dispatcher.redis
         if redis is None or not self._dispatcher.up:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,8 +53,8 @@ class RedisLink:
         commands, blocking = command_client(self._use.target), blocking_client(self._use.target, BLOCK_S)
         self._clients = [commands, blocking]
         self._dispatcher.attach(RedisBroker(self._store, commands, blocking, ledger_id, self._queues))
-        await self._dispatcher.start()
-        await self._look()
+        # Side by side: with a Redis that hangs each takes its time-out.
+        await asyncio.gather(self._dispatcher.start(), self._look())
         if self._use.strict and self._said is not None and self._said.faults:
             faults = " ".join(self._said.faults)
             raise StartError(f"Redis {self._use.target} is not fit for jobs. {faults}")
