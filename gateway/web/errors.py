@@ -13,7 +13,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from litestar.types import ExceptionHandlersMap
 
 from gateway.infra.postgres import is_unavailable
-from gateway.jobs.errors import DuplicateJob, EngineError, JobNotFound, QueueFull, UnknownQueue, WrongState
+from gateway.jobs.errors import EngineError, JobNotFound, QueueFull, UnknownQueue, WrongState
 from gateway.problem import Problem
 from gateway.web.invalid_body import explain
 from gateway.web.middleware import BODY_MAX_BYTES, request_id_of
@@ -127,8 +127,6 @@ def _of_engine(request: AnyRequest, error: EngineError) -> Problem:
             return Problem(404, "job_not_found", str(error))
         case WrongState():
             return Problem(409, "wrong_state", str(error))
-        case DuplicateJob():
-            return Problem(409, "duplicate_job", str(error))
         case UnknownQueue():
             return Problem(404, "unknown_queue", str(error))
         case QueueFull(retry_after_s=wait_s):
