@@ -156,8 +156,9 @@ def _illegal_ends(seen: Evidence, copies: Copies) -> Iterator[str]:
             yield f"{mail_id}: {mail.status}, job {mail.job.state}: {why}"
         if mail.status == "cancelled" and mail_id not in seen.told.asked:
             yield f"{mail_id}: cancelled, and nobody asked for it"
-        if mail_id in seen.told.cancelled and mail.status != "cancelled":
-            yield f"{mail_id}: its cancel was confirmed, and it is {mail.status}"
+        # The mail may be sent all the same: by an attempt whose answer came late. No further attempt begins.
+        if mail_id in seen.told.cancelled and mail.job.state != "cancelled":
+            yield f"{mail_id}: its cancel was confirmed, and its job is {mail.job.state}"
         for recipient, status in mail.recipients.items():
             if status != "accepted" and copies[mail.message_id, recipient] and not _admits_doubt(mail):
                 yield f"{mail_id}: {mail.status}, arrived for {recipient} whose row says {status}"

@@ -78,6 +78,10 @@ def cancelled_and_sent(seen: Evidence) -> None:
     seen.mails["1"] = Mail("cancelled", "<1@x>", False, {RECIPIENT: "pending"}, [None], Job("cancelled", 0, 3, 1))
 
 
+def cancelled_and_completed(seen: Evidence) -> None:
+    seen.told.asked = seen.told.cancelled = {"1"}
+
+
 def cancelled_by_nobody(seen: Evidence) -> None:
     cancelled_and_sent(seen)
     seen.told.asked = set()
@@ -128,7 +132,8 @@ def low_before_high(seen: Evidence) -> None:
         *((spoil, "lost") for spoil in (no_row, never_arrived, forgotten_recipient)),
         *((spoil, "forbidden") for spoil in (copy_without_doubt, more_copies_than_attempts, unknown_message)),
         *((spoil, "stuck") for spoil in (waits_for_ever, without_a_job)),
-        *((spoil, "illegal") for spoil in (given_up_early, refused_by_nobody, cancelled_and_sent, cancelled_by_nobody)),
+        *((spoil, "illegal") for spoil in (given_up_early, refused_by_nobody, cancelled_and_sent)),
+        *((spoil, "illegal") for spoil in (cancelled_by_nobody, cancelled_and_completed)),
         *((spoil, "illegal") for spoil in (accepted_twice, strange_answer, ended_twice, claimed_without_a_new_fence)),
         (stall_charged_as_an_attempt, "illegal"),
         (three_starts_in_a_window_of_two, "over_limit"),
