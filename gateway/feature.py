@@ -11,6 +11,7 @@ from litestar.params import SkipValidation
 
 from gateway.infra.lifecycle import Component
 from gateway.jobs.engine import Engine
+from gateway.jobs.inspector import Inspector
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Task
@@ -24,6 +25,7 @@ class Platform:
     settings: Settings
     pool: asyncpg.Pool[asyncpg.Record]
     engine: Engine
+    inspector: Inspector
 
 
 # How a route asks for it: the app provides it under the name "platform".

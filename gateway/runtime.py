@@ -30,8 +30,10 @@ from gateway.jobs.engine import Engine
 from gateway.jobs.errors import UnknownQueue
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
+from gateway.jobs.inspector import Inspector
 from gateway.jobs.leases import LeaseKeeper
 from gateway.jobs.maintenance import Chore, Keeper, Maintenance
+from gateway.jobs.operations import POLL_S as OPERATIONS_POLL_S
 from gateway.jobs.policy import QueuePolicy, StallPolicy
 from gateway.jobs.presence import Presence
 from gateway.jobs.records import Records
@@ -94,7 +96,8 @@ class Runtime:
         self.records = Records(pool)
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
-        self.platform = Platform(settings, pool, self.engine)
+        inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
+        self.platform = Platform(settings, pool, self.engine, inspector)
         self.features = self._features()
         self.workers = self._workers()
         self.controls = Controls(self._vital, self._registry, self.dispatcher)
@@ -251,6 +254,7 @@ class Runtime:
         chores = (
             *keeper.chores(self._stalls),
             *(chore for feature in self.features for chore in feature.chores),
+            Chore("operations", OPERATIONS_POLL_S, self.platform.inspector.operations.work),
             Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
         )
         components.append(Maintenance(Records(self._vital), self.replica_id, chores))

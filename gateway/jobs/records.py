@@ -51,14 +51,14 @@ class Records:
 
     async def get(self, job_id: UUID) -> JobRecord | None:
         row = await self._pool.fetchrow(SQL["get"], job_id)
-        return _record(row) if row else None
+        return record_of(row) if row else None
 
     async def newest(self, queue: str, states: Sequence[JobState], before: UUID | None, limit: int) -> list[JobRecord]:
         rows = await self._pool.fetch(SQL["list_newest"], queue, list(states), before, limit)
-        return [_record(row) for row in rows]
+        return [record_of(row) for row in rows]
 
     async def failed(self, queue: str, limit: int) -> list[JobRecord]:
-        return [_record(row) for row in await self._pool.fetch(SQL["list_failed"], queue, limit)]
+        return [record_of(row) for row in await self._pool.fetch(SQL["list_failed"], queue, limit)]
 
     async def counts(self) -> dict[str, QueueCounts]:
         """Counts of every queue that ever had a job."""
@@ -106,7 +106,7 @@ class Records:
         await self._pool.execute(SQL["release_lease"], name, holder)
 
 
-def _record(row: Row) -> JobRecord:
+def record_of(row: Row) -> JobRecord:
     values: dict[str, Any] = dict(row)
     values["state"] = JobState(values["state"])
     values["errors"] = msgspec.convert(values["errors"], list[AttemptError])

@@ -35,12 +35,16 @@ class TaskContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task(Generic[A]):
-    """A task: ``perform(argument, context)`` returns a JSON-able result, or raises (see ``errors``)."""
+    """A task: ``perform(argument, context)`` returns a JSON-able result, or raises (see ``errors``).
+
+    ``no_replay``: why its jobs cannot be repeated with another argument, and what to do instead; None: they can.
+    """
 
     name: str
     queue: str
     args: type[A]
     perform: Callable[[A, TaskContext], Coroutine[Any, Any, Any]]
+    no_replay: str | None = None
 
 
 class Registry:

@@ -1,4 +1,4 @@
-"""Queues, jobs and workers for administrators: what the command line and the dashboard read and change.
+"""Queues and workers for administrators: what the command line and the dashboard read and change.
 
 A queue may be named in full or short (``email`` for ``email-queue``). Every change leaves a row in ``admin_audit``.
 """
@@ -6,30 +6,23 @@ A queue may be named in full or short (``email`` for ``email-queue``). Every cha
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import Controller, Request, get, post
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
 from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform, ThePlatform
 from gateway.problem import Problem
-from gateway.web.queue_controls import queue_detail, waiting_job_detail
+from gateway.web.jobs_search import PARAMETERS, SearchOfQueue, search_jobs
+from gateway.web.queue_controls import queue_detail
 from gateway.web.queues_schemas import (
-    LIMIT_DEFAULT,
-    LIMIT_MAX,
-    CancelRequest,
     PauseRequest,
-    cursor_of,
     full_name,
     invalid,
-    job_detail,
-    job_id_of,
-    job_view,
     queue_view,
-    states_of,
     worker_view,
 )
 
@@ -76,21 +69,15 @@ class QueuesAdmin(Controller):
         return _success(await queue_detail(platform, full_name(name, platform.engine.registry.queue_names)))
 
     @get(
-        "/{name:str}/jobs", opt=READ | {"query": ("state", "cursor", "limit")}, summary="Jobs of a queue, newest first"
+        "/{name:str}/jobs",
+        opt=READ | {"query": PARAMETERS},
+        operation_class=SearchOfQueue,
+        summary="Jobs of a queue, newest first",
     )
-    async def list_jobs(
-        self,
-        platform: ThePlatform,
-        name: FromPath[str],
-        states: Annotated[str | None, QueryParameter(name="state")] = None,
-        cursor: FromQuery[str | None] = None,
-        limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
-    ) -> dict[str, Any]:
+    async def list_jobs(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
         queue = full_name(name, platform.engine.registry.queue_names)
-        jobs, following = await platform.engine.list(
-            queue, states=states_of(states), limit=limit, after=cursor_of(cursor)
-        )
-        return _success([job_view(job) for job in jobs], page={"nextCursor": following, "limit": limit})
+        jobs, page = await search_jobs(platform, queue, dict(request.query_params.items()))
+        return _success(jobs, page=page)
 
     @post("/{name:str}/pause", opt=OPERATE, status_code=200, summary="Start no more jobs of a queue")
     async def pause(
@@ -127,36 +114,6 @@ class QueuesAdmin(Controller):
         return _success({"queue": queue, "jobs": told})
 
 
-class JobsAdmin(Controller):
-    path = f"{ADMIN_PATH}/jobs"
-    tags = ("admin",)
-
-    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts, why it waits")
-    async def show_job(self, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
-        return _success(await waiting_job_detail(platform, await platform.engine.get(job_id_of(job_id))))
-
-    @post("/{job_id:str}/retry", opt=OPERATE, status_code=200, summary="Run a failed job again")
-    async def retry_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
-        wanted = job_id_of(job_id)
-        record = await platform.engine.retry(wanted)
-        await _audited(request, platform, "job.retry", str(wanted))
-        return _success(job_detail(record))
-
-    @post("/{job_id:str}/cancel", opt=OPERATE, status_code=200, summary="Cancel a job that has not finished")
-    async def cancel_job(
-        self,
-        request: AdminRequest,
-        platform: ThePlatform,
-        job_id: FromPath[str],
-        data: JSONBody[CancelRequest | None] = None,
-    ) -> dict[str, Any]:
-        wanted, asked = job_id_of(job_id), data or CancelRequest()
-        reason = asked.reason or f"cancelled by {request.user.id}"
-        record = await platform.engine.cancel_running(wanted, reason)
-        await _audited(request, platform, "job.cancel", str(wanted), asked)
-        return _success(job_detail(record))
-
-
 class WorkersAdmin(Controller):
     path = f"{ADMIN_PATH}/workers"
     tags = ("admin",)
@@ -178,4 +135,4 @@ async def bull_board_queues(platform: ThePlatform) -> dict[str, Any]:
     }
 
 
-ROUTES = (QueuesAdmin, JobsAdmin, WorkersAdmin, bull_board_queues)
+ROUTES = (QueuesAdmin, WorkersAdmin, bull_board_queues)

@@ -21,6 +21,7 @@ from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Events
+from gateway.jobs.inspector import Inspector
 from gateway.jobs.job import NewJob
 from gateway.jobs.policy import QueuePolicy, RateLimit
 from gateway.jobs.records import Records, Replica
@@ -28,12 +29,13 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.settings import load
+from gateway.web import jobs_admin, queues_admin
 from gateway.web.auth import Authenticator, check_access_declared, mint_token
 from gateway.web.errors import exception_handlers
 from gateway.web.middleware import RequestEdge
-from gateway.web.queues_admin import ROUTES
 
 SECRET = "c2f1e6b0a7d94835" * 2
+ROUTES = (*queues_admin.ROUTES, *jobs_admin.ROUTES)
 QUEUES = (
     QueuePolicy(
         name="email-queue", concurrency=5, rate=RateLimit(10, 1000), attempts=3, backoff_ms=60_000, timeout_s=60
@@ -51,9 +53,11 @@ def platform(pool: asyncpg.Pool[asyncpg.Record], database_url: str, tmp_path: An
     for policy in QUEUES:
         registry.add_queue(policy)
     store = Store(pool, "test", 30_000)
-    engine = Engine(registry, store, Records(pool), Dispatcher(DirectBroker(store), Events()), UniqueJobs(pool, store))
+    dispatcher = Dispatcher(DirectBroker(store), Events())
+    engine = Engine(registry, store, Records(pool), dispatcher, UniqueJobs(pool, store))
     settings = load({"DATABASE_URL": database_url, "JWT_SECRET": SECRET}, tmp_path, serving=False).settings
-    return Platform(settings=settings, pool=pool, engine=engine)
+    inspector = Inspector(pool, engine, store, dispatcher)
+    return Platform(settings=settings, pool=pool, engine=engine, inspector=inspector)
 
 
 @pytest.fixture

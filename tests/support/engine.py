@@ -18,9 +18,11 @@ from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Event, Events, JobSettled
 from gateway.jobs.executor import Executor
+from gateway.jobs.inspector import Inspector
 from gateway.jobs.job import NewJob
 from gateway.jobs.leases import LeaseKeeper
-from gateway.jobs.maintenance import Keeper, Maintenance
+from gateway.jobs.maintenance import Chore, Keeper, Maintenance
+from gateway.jobs.operations import POLL_S
 from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, StallPolicy
 from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
@@ -75,6 +77,7 @@ class Replica:
     """One replica's engine. ``events`` are those it published."""
 
     engine: Engine
+    inspector: Inspector
     store: Store
     records: Records
     dispatcher: Dispatcher
@@ -127,15 +130,19 @@ async def replica(
     await dispatcher.start()
     executor = Executor(registry, store, dispatcher, events)
     keeper = Keeper(registry, store, records, dispatcher, events)
+    engine = Engine(registry, store, records, dispatcher, UniqueJobs(pool, store))
+    inspector = Inspector(pool, engine, store, dispatcher)
+    operations = Chore("operations", POLL_S, inspector.operations.work)
     made = Replica(
-        engine=Engine(registry, store, records, dispatcher, UniqueJobs(pool, store)),
+        engine=engine,
+        inspector=inspector,
         store=store,
         records=records,
         dispatcher=dispatcher,
         executor=executor,
         leases=LeaseKeeper(executor, store, dispatcher, stalls),
         keeper=keeper,
-        maintenance=Maintenance(records, name, keeper.chores(stalls)),
+        maintenance=Maintenance(records, name, (*keeper.chores(stalls), operations)),
         workers=[QueueWorker(queue, dispatcher, executor, events)],
         events=seen,
         script=script,

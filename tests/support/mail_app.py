@@ -144,7 +144,7 @@ async def mail_app(
     loaded = load(environment, directory, serving=False).settings
     counted: list[tuple[str, str]] = []
     async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
-        platform = Platform(settings=loaded, pool=pool, engine=running.engine)
+        platform = Platform(settings=loaded, pool=pool, engine=running.engine, inspector=running.inspector)
         feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
         for task in feature.tasks:
             running.engine.registry.add_task(task)

@@ -53,7 +53,13 @@ class EmailSender:
         self._count = count
 
     def task(self) -> Task[EmailJobData]:
-        return Task(name=SEND_TASK, queue=EMAIL_QUEUE, args=EmailJobData, perform=self.perform)
+        return Task(
+            name=SEND_TASK,
+            queue=EMAIL_QUEUE,
+            args=EmailJobData,
+            perform=self.perform,
+            no_replay="a mail's job only names the mail; send that again: POST /api/v1/emails/{id}/resend",
+        )
 
     async def perform(self, data: EmailJobData, context: TaskContext) -> dict[str, Any]:
         """The result of document 003. Raises ``Retry``, ``Fail`` or ``Snooze`` as the server's answer demands."""
