@@ -74,7 +74,7 @@ def sentinels_of(target: RedisTarget) -> Sentinel:
     """The sentinels themselves (``.sentinels``). To be closed by the caller."""
     login = {"password": target.sentinel_password, **_connection(COMMAND_TIMEOUT_S), **_trust(target)}
     options = {**login, "ssl": target.tls}
-    return _Sentinels(target.hosts, sentinel_kwargs=options)
+    return _Sentinels(target.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
 
 def _client(target: RedisTarget, socket_timeout: float, max_connections: int) -> RedisClient:
@@ -121,10 +121,11 @@ class _Sentinels(Sentinel):
         said = []
         for sentinel in tuple(self.sentinels):
             try:
-                state = (await sentinel.sentinel_masters()).get(service_name)
+                masters: Any = await sentinel.sentinel_masters()
             except RedisError as error:
                 said.append(str(error))
                 continue
+            state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):
                 # The next time it is asked first: one on a dead machine costs its time-out.
                 self.sentinels.remove(sentinel)
