@@ -32,7 +32,10 @@ from tests.fault.chaos_world import World, world
 
 RECOVERY_S: Final = 60.0  # invariant A
 # Seeds that failed once, with the fault of the gateway or of this driver that they found; ``make fault`` runs them.
-SEEDS: Final[dict[int, str]] = {}
+SEEDS: Final[dict[int, str]] = {
+    109: "the audit: a mail that was cancelled after its attempt froze was sent by it when it woke",
+    200: "the driver: SIGTERM struck a process that was still being loaded",
+}
 
 
 @dataclass
