@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -36,6 +37,7 @@ class Controls:
         self._pool = pool
         self._registry = registry
         self._dispatcher = dispatcher
+        self._refused: dict[str, Any] = {}  # rows that were complained of, by queue
         self._watchers: dict[str, list[Adopt]] = {}
         self._reading = asyncio.Lock()  # what was read first must not be applied last
         self._loop = Loop(self.name, self._look)
@@ -66,10 +68,21 @@ class Controls:
         """Read the rows once and go by them."""
         async with self._reading:
             rows = await self._pool.fetch(SQL["queue_overrides"])
-            found = {row["queue"]: msgspec.convert(row["changes"], QueueOverrides) for row in rows}
+            found = {row["queue"]: row["changes"] for row in rows}
             for queue in self._registry.queue_names:
-                if self._registry.override(queue, found.get(queue, QueueOverrides())):
+                overrides = self._understood(queue, found.get(queue, {}))
+                if overrides is not None and self._registry.override(queue, overrides):
                     await self._adopt(self._registry.queue(queue))
+
+    def _understood(self, queue: str, changes: Any) -> QueueOverrides | None:
+        """None for a row that somebody wrote by hand and wrongly: it is said once, and changes nothing."""
+        try:
+            return msgspec.convert(changes, QueueOverrides)
+        except msgspec.ValidationError as error:
+            if self._refused.get(queue) != changes:
+                self._refused[queue] = changes
+                log.error("queue_override_refused", queue=queue, changes=changes, error=str(error))
+            return None
 
     async def _adopt(self, policy: QueuePolicy) -> None:
         limit = f"{policy.rate.max} per {policy.rate.duration_ms} ms" if policy.rate else None
