@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 import redis
 
+from gateway.infra.redis import command_client
 from gateway.infra.redis_check import redis_fitness
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.events import BrokerChanged
@@ -140,7 +141,11 @@ async def test_A_B_a_failover_by_hand_and_a_dead_sentinel(pool: Pool, servers: S
 
 
 @LONG
-async def test_a_mistaken_name_of_the_master_is_told(servers: Sentinels) -> None:
+async def test_a_burst_waits_for_connections_and_a_mistaken_master_is_told(servers: Sentinels) -> None:
+    client = command_client(servers.target, max_connections=2)
+    await asyncio.gather(*(client.incr("n") for _ in range(200)))
+    assert await client.get("n") == b"200"
+    await client.aclose()
     fitness = await redis_fitness(servers.target)
     assert fitness.faults == ()
     wrong = replace(servers.target, sentinel_name="master")
