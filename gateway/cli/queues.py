@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -11,6 +11,8 @@ from gateway.cli import limits
 from gateway.cli.client import connected, segment
 from gateway.cli.command import GatewayGroup, invocation
 from gateway.cli.output import duration, print_facts, print_json, print_table
+from gateway.cli.queues_clean import clean_queue
+from gateway.cli.times import moment_of
 
 PATH = "/api/v1/admin/queues"
 STATES = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
@@ -19,6 +21,9 @@ STATES = ("waiting", "delayed", "active", "completed", "failed", "cancelled")
 @click.group(cls=GatewayGroup)
 def queues() -> None:
     """Show, pause, resume and limit queues. A queue's name may be short: email for email-queue."""
+
+
+queues.add_command(clean_queue)
 
 
 @queues.command("ls")
@@ -91,25 +96,6 @@ def limit_queue(name: str, reset: bool, **wanted: Any) -> None:
     if invocation().json:
         return print_json(answer["data"])
     print_table(["limit", "now", "settings"], limits.rows_of(answer["data"]))
-
-
-def moment_of(text: str, now: datetime) -> datetime:
-    """``30m``, ``2h``, ``15:00`` (today or tomorrow) or ISO 8601; in ``now``'s zone where none is named.
-
-    Raises click.BadParameter.
-    """
-    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
-    if unit and text[:-1].isascii() and text[:-1].isdigit() and len(text) <= 8:
-        return now + timedelta(**{unit: int(text[:-1])})
-    try:
-        if len(text) <= 5:
-            hour, minute = (int(part) for part in text.split(":"))
-            clock = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            return clock if clock > now else clock + timedelta(days=1)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f'"{text}" is not a time; examples: 15:00, 30m, 2026-05-01T15:00+02:00') from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
 
 
 def _print_queue(queue: dict[str, Any]) -> None:

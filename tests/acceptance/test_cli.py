@@ -260,7 +260,7 @@ async def test_failed_jobs_are_retried_together_only_when_that_is_confirmed(run:
     assert facts(run(*failed, "--dry-run").stdout) == {"wouldRetry": "1"}
     unconfirmed = run(*failed)
     assert (unconfirmed.returncode, unconfirmed.stdout) == (2, "")
-    assert "1 failed job of email-queue will run again: confirm with --yes" in unconfirmed.stderr
+    assert "1 failed job of email will run again: confirm with --yes" in unconfirmed.stderr
     assert facts(run(*failed, "--yes").stdout) == {"retried": "1"}
     assert run(*failed, "--dry-run").returncode == 5
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.cli import banner
 from gateway.cli.output import ago, duration, print_facts, print_table
-from gateway.cli.queues import moment_of
+from gateway.cli.times import moment_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
