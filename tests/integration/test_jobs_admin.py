@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from gateway.access import Role
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.job import NewJob
+from gateway.jobs.registry import Task, TaskContext
 from gateway.runtime import Runtime
 from gateway.web.auth import mint_token
 from tests.support.eventually import eventually
@@ -170,6 +172,36 @@ async def test_replay_names_the_field_that_is_wrong(client: httpx.AsyncClient, r
         "argz",
     )
     assert await audit(runtime) == []
+
+
+class Report(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    project_id: str
+    pages: int = 1
+
+
+async def test_a_replay_is_a_new_job_whose_argument_was_checked(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    async def perform(_report: Report, _context: TaskContext) -> None: ...
+
+    runtime.engine.registry.add_task(Task("test.report", QUEUE_NAME, Report, perform))
+    [old] = await submitted(runtime)
+    await runtime.pool.execute("UPDATE jobs SET task = 'test.report'")
+    await fail(runtime, old)
+    for args, field in (
+        ({}, "args.projectId"),
+        ({"projectId": 7}, "args.projectId"),
+        ({"projectId": "p", "pages": "x"}, "args.pages"),
+        ({"projectid": "p", "projectId": "p"}, "args.projectid"),
+    ):
+        refused = await client.post(f"{JOBS}/{old}/replay", json={"args": args})
+        assert problem_of(refused) == (400, "validation_error", field)
+    answer = await client.post(f"{JOBS}/{old}/replay", json={"args": {"projectId": "p"}})
+    new = answer.json()["data"]
+    assert (answer.status_code, new["state"], new["data"]) == (201, "waiting", {"projectId": "p"})
+    assert answer.json()["links"] == {"replayOf": old, "replays": []}
+    kept = (await client.get(f"{JOBS}/{old}")).json()
+    assert (kept["data"]["state"], kept["data"]["error"]) == ("failed", "no luck")
+    assert kept["links"] == {"replayOf": None, "replays": [new["id"]]}
+    assert await audit(runtime) == [("job.replay", old, {"newId": new["id"]})]
 
 
 async def test_a_dry_run_counts_and_changes_nothing(client: httpx.AsyncClient, runtime: Runtime) -> None:
