@@ -50,7 +50,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """``rate_max`` starts in ``rate_ms``. ``patient``: jobs outlive any number of stalls and many failures; else the
+    """``rate_max`` starts in ``rate_ms``. ``answer_s``: how long the mail server takes for a mail: so long it is in the
+    hands of a process that may be struck. ``patient``: jobs outlive any number of stalls and many failures; else the
     product's defaults decide, and mails may honestly fail."""
 
     seed: int
@@ -62,6 +63,7 @@ class Plan:
     rate_ms: int
     customers: int
     seconds: float
+    answer_s: float
     faults: tuple[Fault, ...]
 
     @property
@@ -104,6 +106,7 @@ def draw(seed: int, *, seconds: float = 12.0, faults: int = 8) -> Plan:
         customers=rng.choice([3, 4, 6]),
         seconds=seconds,
         faults=tuple(sorted(drawn, key=lambda fault: fault.at_s)),
+        answer_s=rng.choice([0.02, 0.2, 0.4]),
     )
 
 

@@ -37,10 +37,10 @@ class Sink(ScriptedSmtp):
     """``refused``: what got a 5xx: an address, or the number of a mail that was refused as a whole. ``faults``: those
     that are on."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, answer_s: float) -> None:
         super().__init__()
         self.script.rule = self._answer
-        self.script.delay_s = 0.01
+        self.script.delay_s = answer_s
         self.refused: set[str] = set()
         self.arrived: list[Arrived] = []
         self.faults: set[str] = set()

@@ -131,7 +131,7 @@ async def world(plan: Plan, directory: Path) -> AsyncIterator[World]:
         plan,
         EmbeddedPostgres(directory / "postgres", durable=True),
         EmbeddedValkey(directory / "valkey"),
-        Sink(plan.seed),
+        Sink(plan.seed, plan.answer_s),
     )
     try:
         made.postgres.start()
