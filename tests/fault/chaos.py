@@ -31,7 +31,6 @@ from tests.fault.chaos_plan import Plan, draw
 from tests.fault.chaos_world import World, world
 
 RECOVERY_S: Final = 60.0  # invariant A
-BURST: Final = 100  # mails, the most of one batch: three seconds' work, so that an order can be seen
 # Seeds that failed once, with the fault of the gateway or of this driver that they found; ``make fault`` runs them.
 SEEDS: Final[dict[int, str]] = {
     109: "the audit: a mail that was cancelled after its attempt froze was sent by it when it woke",
@@ -84,7 +83,7 @@ async def run(plan: Plan, directory: Path) -> Line:
                 load.stopped.set()
         await made.booted()
         recovery_s = await _recovered(made, load, made.quiet_since)
-        burst = await load.burst(BURST)
+        burst = await load.burst(plan.burst)
         await _recovered(made, load, time.monotonic())
         evidence = await collect(made, load.told, burst)
         await ask_everybody(made, evidence)

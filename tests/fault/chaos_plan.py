@@ -64,6 +64,7 @@ class Plan:
     customers: int
     seconds: float
     answer_s: float
+    burst: int
     faults: tuple[Fault, ...]
 
     @property
@@ -83,8 +84,9 @@ class Plan:
         return 50 if self.patient else 2
 
 
-def draw(seed: int, *, seconds: float = 12.0, faults: int = 8) -> Plan:
-    """``seconds`` of load, with ``faults`` faults in its first nine tenths; they may overlap."""
+def draw(seed: int, *, seconds: float = 12.0, faults: int = 8, burst: int = 100) -> Plan:
+    """``seconds`` of load, with ``faults`` faults in its first nine tenths; they may overlap. ``burst``: mails of the
+    batch after them; 100, the most of one batch, are at least three seconds' work, so that an order can be seen."""
     rng = random.Random(seed)
     mode = rng.choice(["queue", "queue", "queue", "direct"])
     gateways = rng.choice([2, 2, 3])
@@ -107,6 +109,7 @@ def draw(seed: int, *, seconds: float = 12.0, faults: int = 8) -> Plan:
         seconds=seconds,
         faults=tuple(sorted(drawn, key=lambda fault: fault.at_s)),
         answer_s=rng.choice([0.02, 0.2, 0.4]),
+        burst=burst,
     )
 
 

@@ -18,6 +18,6 @@ pytestmark = pytest.mark.fault
 async def test_a_short_plan_of_random_faults_breaks_no_promise(server_directory: Path) -> None:
     directory = server_directory / "chaos"
     directory.mkdir(mode=0o755)
-    line = await run(draw(35, seconds=6, faults=5), directory)
+    line = await run(draw(35, seconds=5, faults=5, burst=20), directory)
     assert line.ok, line
     assert line.accepted > 50
