@@ -13,16 +13,15 @@ import json
 import resource
 import sys
 import time
-from typing import Any
 
 import structlog
 import uvloop
 
+from bench.cost import Measure
 from bench.http_load import percentiles
 from bench.process import Contestant
 from bench.rig import Rig, connected
 
-Measure = dict[str, Any]
 _WARM = 200  # submits before the measured ones: connections are open, statements prepared
 COMMAND = (sys.executable, "-m", "bench.contestant")
 

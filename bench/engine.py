@@ -5,33 +5,19 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from bench import contestant
+from bench.cost import Measure, cost
 from bench.rig import QUEUE, TASK, TEXT, Rig, job, rig
 from bench.servers import Stores, fresh_ledger
 
-Measure = dict[str, Any]
 _FILL = """
 INSERT INTO jobs (id, queue, task, state, args, max_attempts)
 SELECT gen_random_uuid(), $1, $2, 'waiting', jsonb_build_object('n', n, 'text', $3::text), 3
 FROM generate_series(1, $4::int) AS n
 """
-
-
-@contextmanager
-def _cost(on: Stores, jobs: int) -> Iterator[Measure]:
-    """Fills the measure at the end: rate, and CPU per job of this process and of the servers, in microseconds."""
-    measured: Measure = {}
-    before, cpu, started = on.cpu_s, time.process_time(), time.perf_counter()
-    yield measured
-    took, cpu = time.perf_counter() - started, time.process_time() - cpu
-    postgres, valkey = (after - earlier for after, earlier in zip(on.cpu_s, before, strict=True))
-    each = {"worker_cpu_us": cpu, "postgres_cpu_us": postgres, "redis_cpu_us": valkey}
-    measured |= {"jobs": jobs, "per_s": round(jobs / took)}
-    measured |= {name: round(seconds / jobs * 1e6) for name, seconds in each.items()}
 
 
 async def submit(on: Stores, *, mode: str, jobs: int) -> Measure:
@@ -47,7 +33,7 @@ async def bulk(on: Stores, *, mode: str, jobs: int) -> Measure:
 async def _submit(on: Stores, mode: str, jobs: int, calls: Callable[[Rig], Awaitable[None]]) -> Measure:
     async with rig(on, mode=mode) as made:
         await made.submit(200)  # connections open, statements are prepared
-        with _cost(on, jobs) as measured:
+        with cost(on, jobs) as measured:
             await calls(made)
         return {"mode": mode, **measured}
 
@@ -56,7 +42,7 @@ async def drain(on: Stores, *, mode: str, concurrency: int, jobs: int) -> Measur
     """From the first fetch to the last settlement, each job claimed and settled in the ledger."""
     async with rig(on, mode=mode, concurrency=concurrency) as made:
         await made.submit_bulk(jobs)
-        with _cost(on, jobs) as measured:
+        with cost(on, jobs) as measured:
             await made.worker.start()
             await made.until(jobs)
         assert made.started == len(made.begun) == jobs
@@ -85,10 +71,10 @@ async def backlog(on: Stores, *, mode: str, small: int, large: int, jobs: int) -
             await made.worker.start()
             await made.until(jobs)  # connections, statements, caches
             already = made.settled
-            with _cost(on, jobs) as cost:
+            with cost(on, jobs) as paid:
                 await made.until(already + jobs)
-            found[f"{name}_per_s"] = cost["per_s"]
-            found[f"{name}_cpu_us"] = sum(value for key, value in cost.items() if key.endswith("_cpu_us"))
+            found[f"{name}_per_s"] = paid["per_s"]
+            found[f"{name}_cpu_us"] = sum(value for key, value in paid.items() if key.endswith("_cpu_us"))
     found["ratio"] = round(found["small_per_s"] / found["large_per_s"], 2)
     found["cpu_ratio"] = round(found["large_cpu_us"] / max(1, found["small_cpu_us"]), 2)
     return found
@@ -120,7 +106,7 @@ async def failover(on: Stores) -> Measure:
             producer = asyncio.create_task(_endless(made))
             await made.until(20)
             (on.valkey.kill if name == "killed" else on.valkey.pause)()
-            found[f"{name}_to_direct_s"] = round(await _next_start(made), 2)
+            found[f"{name}_to_direct_s"] = round(await _next_start(made), 3)
             await made.until(made.settled + 20)
             back = time.perf_counter()
             if name == "killed":

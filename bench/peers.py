@@ -112,6 +112,7 @@ async def measure(on: Stores, peer: Peer, case: str, jobs: int) -> Line:
             postgres, valkey = (after - earlier for after, earlier in zip(on.cpu_s, before, strict=True))
     each = {"own_cpu_us": answer["cpu_s"], "postgres_cpu_us": postgres, "redis_cpu_us": valkey}
     cost = {name: round(seconds / jobs * 1e6) for name, seconds in each.items()}
+    cost["cpu_us"] = sum(cost.values())
     return {"jobs": jobs, "per_s": round(jobs / answer["s"]), **cost, "rss_mib": answer["rss_mib"]}
 
 
@@ -152,16 +153,18 @@ async def _rounds(on: Stores, peers: list[Peer], plan: Plan) -> list[Line]:
 
 
 def compared(lines: list[Line]) -> list[Line]:
-    """For each case and peer, and for the best concurrency of each: our figure divided by theirs, round by round."""
+    """For each case and peer, and for the best concurrency of each: our figure divided by theirs, round by round
+    (a rate: more is better; CPU and latency: less)."""
     figures: dict[tuple[str, str, str], dict[int, float]] = {}
     for line in lines:
-        for field in ("per_s", "p50_ms", "p99_ms"):
+        for field in ("per_s", "cpu_us", "p50_ms", "p99_ms"):
             if field not in line:
                 continue
             cases = [line["measure"], *(["drain"] if line["measure"].startswith("drain_") else [])]
             for case in cases:
                 rounds = figures.setdefault((case, line["contestant"], field), {})
-                rounds[line["round"]] = max(rounds.get(line["round"], 0.0), line[field])
+                best = max if field == "per_s" else min
+                rounds[line["round"]] = best(rounds.get(line["round"], line[field]), line[field])
     return [
         _ratios(case, field, figures[case, OURS, field], peer, theirs)
         for (case, peer, field), theirs in figures.items()
@@ -177,7 +180,7 @@ def _ratios(case: str, field: str, mine: dict[int, float], peer: str, theirs: di
 def _for_table(lines: list[Line], ratios: list[Line]) -> Measured:
     found: Measured = {}
     for ratio in ratios:
-        if ratio["field"] != "p50_ms":
+        if ratio["field"] in {"per_s", "p99_ms"}:
             found.setdefault(ratio["measure"], {})[ratio["against"]] = ratio["median"]
     p50 = [line["p50_ms"] for line in lines if line["measure"] == "latency" and line["contestant"] == OURS]
     if p50:

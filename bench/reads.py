@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncpg
 import msgspec
 
-from bench.gateway import MAIL, RAISED, Gateway, Measure, backlog_of, gateway, resume
+from bench.cost import Measure
+from bench.gateway import MAIL, RAISED, Gateway, backlog_of, gateway, resume
 from bench.http_load import Connection, flood, paced, percentile, percentiles, request
 from bench.servers import Stores
 
@@ -38,8 +39,11 @@ _PAGES = {
     "queues": "/api/v1/admin/queues",
     "search_newest": "/api/v1/admin/queues/email/jobs?limit=50",
     "search_failed": "/api/v1/admin/queues/email/jobs?state=failed&limit=50",
+    "search_error": "/api/v1/admin/jobs?error=refused&limit=50",
+    "search_argument": "/api/v1/admin/jobs?q=args.n:5&limit=50",
+    "search_id": "/api/v1/admin/jobs?q=id:018bcfe56c2a",
     "search_mails_failed": "/api/v1/emails?status=failed&limit=50",
-    "search_recipient": "/api/v1/emails?to=user1000@example.com",
+    "search_mails_to": "/api/v1/emails?to=user1000@example.com",
 }
 
 

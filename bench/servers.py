@@ -37,7 +37,7 @@ class Stores:
     @property
     def cpu_s(self) -> tuple[float, float]:
         """CPU time that PostgreSQL and Valkey used so far, in seconds, user and system."""
-        return _cpu_s(self.postgres.pid), _cpu_s(self.valkey.pid)
+        return cpu_s(self.postgres.pid), cpu_s(self.valkey.pid)
 
 
 @contextmanager
@@ -82,7 +82,7 @@ async def fresh_ledger(on: Stores) -> AsyncIterator[str]:
         yield url
 
 
-def _cpu_s(pid: int | None) -> float:
+def cpu_s(pid: int | None) -> float:
     """Of a server and its children, ended ones included. Linux only: elsewhere 0."""
     if pid is None or not Path("/proc/self/stat").exists():
         return 0.0

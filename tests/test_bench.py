@@ -37,18 +37,27 @@ def test_our_side_of_the_comparison_with_others_runs() -> None:
 def test_a_ratio_compares_figures_of_the_same_round_and_drains_at_their_best() -> None:
     rates = {"gateway": [(10, 1000), (50, 3000)], "bullmq": [(10, 2000), (50, 1000)]}
     lines = [
-        {"round": number, "measure": f"drain_{concurrency}", "contestant": name, "per_s": rate * number}
+        {
+            "round": number,
+            "measure": f"drain_{concurrency}",
+            "contestant": name,
+            "per_s": rate * number,
+            "cpu_us": rate / 10,
+        }
         for number in (1, 2)
         for name, both in rates.items()
         for concurrency, rate in both
     ]
 
-    found = {ratio["measure"]: ratio for ratio in compared(lines)}
+    ratios = compared(lines)
 
+    found = {ratio["measure"]: ratio for ratio in ratios if ratio["field"] == "per_s"}
     assert found["drain_10"]["ratios"] == [0.5, 0.5]
     assert found["drain_50"]["ratios"] == [3.0, 3.0]
     assert found["drain"]["ratios"] == [1.5, 1.5]
     assert found["drain"]["median"] == 1.5
+    least = [ratio["median"] for ratio in ratios if (ratio["measure"], ratio["field"]) == ("drain", "cpu_us")]
+    assert least == [1.0]
 
 
 @pytest.mark.parametrize("goal", [*GOALS, *WITH_PEERS], ids=lambda goal: goal.text)
