@@ -30,7 +30,7 @@ class Attempt:
     reason: str = ""
     started: float = field(default_factory=time.monotonic)
     _task: asyncio.Task[Any] | None = None
-    _given_up: asyncio.Future[Any] | None = None
+    _ended: asyncio.Future[None] | None = None
     _timers: list[asyncio.TimerHandle] = field(default_factory=list)
     _irrevocable: bool = False
 
@@ -53,7 +53,7 @@ class Attempt:
             return
         self.cause, self.reason = cause, reason
         self._task.cancel()
-        self._timers.append(asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._give_up))
+        self._timers.append(asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._end))
 
     async def perform(self, performing: Coroutine[Any, Any, object]) -> object:
         """The task's result; raises what it raised.
@@ -63,13 +63,14 @@ class Attempt:
         """
         loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(performing)
-        self._given_up = loop.create_future()
+        self._ended = loop.create_future()  # by its task, or because nobody waits for that any longer
+        self._task.add_done_callback(self._end)
         self._timers.append(loop.call_later(self.timeout_s, self.cancel, "timeout"))
         try:
-            await asyncio.wait({self._task, self._given_up}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.shield(self._ended)
         except asyncio.CancelledError:  # the slot itself is being stopped
             self.cancel("shutdown")
-            await asyncio.wait({self._task, self._given_up}, return_when=asyncio.FIRST_COMPLETED)
+            await self._ended
         finally:
             for timer in self._timers:
                 timer.cancel()
@@ -77,6 +78,6 @@ class Attempt:
             raise Ignored
         return self._task.result()
 
-    def _give_up(self) -> None:
-        if self._given_up is not None and not self._given_up.done():
-            self._given_up.set_result(None)
+    def _end(self, _task: asyncio.Task[Any] | None = None) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)

@@ -31,16 +31,19 @@ class Batcher(Generic[T, R]):
         self._flushing: asyncio.Task[None] | None = None
 
     async def add(self, item: T) -> R:
-        return (await self.add_all([item]))[0]
+        return await asyncio.shield(self._queue([item])[0])
 
     async def add_all(self, items: Sequence[T]) -> list[R]:
+        return await asyncio.gather(*(asyncio.shield(future) for future in self._queue(items)))
+
+    def _queue(self, items: Sequence[T]) -> list[asyncio.Future[R]]:
         loop = asyncio.get_running_loop()
-        added: list[tuple[T, asyncio.Future[R]]] = [(item, loop.create_future()) for item in items]
-        self._waiting += added
+        futures: list[asyncio.Future[R]] = [loop.create_future() for _ in items]
+        self._waiting += zip(items, futures, strict=True)
         if self._flushing is None or self._flushing.done():
             # A context of its own: the ids of the first caller do not belong in the others' log lines.
             self._flushing = asyncio.create_task(self._flush(), name=self._name, context=contextvars.Context())
-        return await asyncio.gather(*(asyncio.shield(future) for _, future in added))
+        return futures
 
     async def _flush(self) -> None:
         while self._waiting:

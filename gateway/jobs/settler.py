@@ -34,7 +34,10 @@ class Settler:
 
     async def settle(self, settlement: Settlement) -> Inserted | None:
         """Where the job stands now, or None when this attempt did not hold it any more. Raises ``Refused``."""
-        return (await self.settle_all([settlement]))[0]
+        try:
+            return await self._batches.add(settlement)
+        except NEVER as error:
+            raise Refused(str(error)) from error
 
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Inserted | None]:
         try:

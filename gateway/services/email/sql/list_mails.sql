@@ -16,7 +16,7 @@ SELECT e.id, e.job_id, e.owner, e.status, e.from_address, e.to_addresses, e.cc_a
 FROM emails e
 WHERE ($1::text IS NULL OR e.owner = $1)
   AND ($2::text IS NULL OR e.status = $2)
-  AND ($3::text IS NULL OR e.id IN (SELECT r.email_id FROM email_recipients r WHERE lower(r.address) = $3))
+  AND ($3::text IS NULL OR e.id = ANY (ARRAY(SELECT r.email_id FROM email_recipients r WHERE lower(r.address) = $3)))
   AND ($4::jsonb IS NULL OR e.tags @> $4)
   AND ($5::text IS NULL OR e.reference_type = $5)
   AND ($6::text IS NULL OR e.reference_id = $6)
