@@ -19,6 +19,7 @@ import structlog
 
 from gateway.infra.loops import Loop
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.jobs.attempt import CANCEL_GRACE_S
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events, RateLimited
 from gateway.jobs.executor import Executor
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 _IDLE_S = 5.0  # notifications are hints: without any, look this often
 _LEDGER_RETRY_S = 0.5
 _CLOSE_S = 5.0
+_HAND_BACK_S = CANCEL_GRACE_S + 2.0  # until a stubborn task is given up, and its job settled
 
 
 Slot = asyncio.Future[tuple[ClaimedJob, float] | None]
@@ -263,7 +265,7 @@ class QueueWorker:
                 attempt.cancel("shutdown")
         left = [task for task in slots if not task.done()]
         if left:
-            await asyncio.wait(left, timeout=5)
+            await asyncio.wait(left, timeout=_HAND_BACK_S)
 
     async def stop(self) -> None:
         if self._running is None:
