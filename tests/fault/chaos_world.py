@@ -97,7 +97,7 @@ class World:
         except AssertionError:
             self.broken.append(f"{process.log_path.name}: alive {_EXIT_S:g} s after SIGTERM")
             return
-        if code == -signal.SIGTERM and not process.log:
+        if code == -signal.SIGTERM and not process.url:
             return  # it was still being loaded, and held nothing
         if code != 0:
             self.broken.append(f"{process.log_path.name}: exit code {code} after SIGTERM")
