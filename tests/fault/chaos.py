@@ -35,6 +35,7 @@ RECOVERY_S: Final = 60.0  # invariant A
 SEEDS: Final[dict[int, str]] = {
     109: "the audit: a mail that was cancelled after its attempt froze was sent by it when it woke",
     200: "the driver: SIGTERM struck a process that was still being loaded",
+    214: "the same",
     1027: "the same, after the process had printed its first line",
 }
 
