@@ -35,6 +35,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
     ``run_at`` in the past, or None, means now (ledger time decides, not this host's clock).
     ``dedupe_key``: at most one open job of a queue has it; inserting a second one answers with the first.
+    ``group``: whose it is (a tenant, a project, a domain); groups take turns. ``expires_at``: when it has not started by
+    then, it is cancelled. ``tags``: words to find it by.
     """
 
     id: UUID
@@ -45,6 +47,9 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     run_at: datetime | None = None
     max_attempts: int | None = None
     dedupe_key: str | None = None
+    group: str | None = None
+    expires_at: datetime | None = None
+    tags: tuple[str, ...] = ()
 
 
 class Inserted(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +98,7 @@ class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the ledger has it, for people and for the admin API."""
+    """A job as the ledger has it, for people and for the admin API. ``blocked``: it waits for its group's turn."""
 
     id: UUID
     queue: str
@@ -114,6 +119,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     errors: list[AttemptError]
     dedupe_key: str | None
+    group: str | None = None
+    blocked: bool = False
+    expires_at: datetime | None = None
+    tags: list[str] = []
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):

@@ -109,5 +109,6 @@ class Records:
 def record_of(row: Row) -> JobRecord:
     values: dict[str, Any] = dict(row)
     values["state"] = JobState(values["state"])
+    values["group"] = values.pop("group_key")
     values["errors"] = msgspec.convert(values["errors"], list[AttemptError])
     return JobRecord(**values)

@@ -91,6 +91,9 @@ class Store:
             attempts,
             [job.run_at for job in jobs],
             [job.dedupe_key for job in jobs],
+            [job.group for job in jobs],
+            [job.expires_at for job in jobs],
+            [_encode(job.tags).decode() if job.tags else None for job in jobs],
         )
         done = {row["id"]: inserted(row) for row in rows}
         refused = [job for job in jobs if job.id not in done]

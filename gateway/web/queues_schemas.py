@@ -98,6 +98,9 @@ class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
     errors: list[AttemptError]
     lease_until: datetime | None
     dedupe_key: str | None
+    group: str | None
+    expires_at: datetime | None
+    tags: list[str]
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -158,6 +161,9 @@ def job_detail(record: JobRecord) -> JobDetail:
         errors=record.errors,
         lease_until=record.lease_until,
         dedupe_key=record.dedupe_key,
+        group=record.group,
+        expires_at=record.expires_at,
+        tags=record.tags,
     )
 
 

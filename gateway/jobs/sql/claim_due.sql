@@ -8,7 +8,8 @@
 WITH gate AS MATERIALIZED (
   SELECT permits, wait_s, paused FROM open_gate($1, $2, $5, $6)
 ), picked AS MATERIALIZED (
-  SELECT id FROM jobs WHERE queue = $1 AND state = 'waiting'
+  SELECT id FROM jobs WHERE queue = $1 AND state = 'waiting' AND NOT blocked
+    AND (expires_at IS NULL OR expires_at > clock_timestamp())
   ORDER BY priority DESC, seq
   LIMIT (SELECT permits FROM gate)
   FOR UPDATE SKIP LOCKED

@@ -9,7 +9,8 @@ WITH gate AS MATERIALIZED (
   SELECT permits, wait_s, paused FROM open_gate($1, cardinality($2::uuid[]), $5, $6)
 ), picked AS MATERIALIZED (
   -- `state || ''` keeps the planner off the partial index of waiting jobs: its statistics are older than any burst
-  SELECT id FROM jobs WHERE id = ANY ($2::uuid[]) AND queue = $1 AND state || '' = 'waiting'
+  SELECT id FROM jobs WHERE id = ANY ($2::uuid[]) AND queue = $1 AND state || '' = 'waiting' AND NOT blocked
+    AND (expires_at IS NULL OR expires_at > clock_timestamp())
   ORDER BY priority DESC, seq
   LIMIT (SELECT permits FROM gate)
   FOR UPDATE SKIP LOCKED

@@ -3,5 +3,5 @@
 SELECT extract(epoch FROM now() - min(head.run_at))::double precision
 FROM generate_series(0, 10) AS level(priority)
 CROSS JOIN LATERAL (
-  SELECT run_at FROM jobs WHERE queue = $1 AND state = 'waiting' AND priority = level.priority::smallint ORDER BY seq LIMIT 1
+  SELECT run_at FROM jobs WHERE queue = $1 AND state = 'waiting' AND NOT blocked AND priority = level.priority::smallint ORDER BY seq LIMIT 1
 ) AS head

@@ -19,7 +19,10 @@ SELECT id, n, matched FROM (
   FROM (
     SELECT * FROM (
       SELECT id, queue, state, error, args, created_at FROM jobs
-      WHERE queue = ANY ($1::text[]) AND state = 'waiting' AND 'waiting' = ANY ($2::text[])
+      WHERE queue = ANY ($1::text[]) AND state = 'waiting' AND NOT blocked AND 'waiting' = ANY ($2::text[])
+      UNION ALL
+      SELECT id, queue, state, error, args, created_at FROM jobs
+      WHERE queue = ANY ($1::text[]) AND state = 'waiting' AND blocked AND 'waiting' = ANY ($2::text[])
       UNION ALL
       SELECT id, queue, state, error, args, created_at FROM jobs
       WHERE queue = ANY ($1::text[]) AND state = 'active' AND 'active' = ANY ($2::text[])

@@ -1,5 +1,5 @@
 -- purpose: jobs, whole, newest first
 -- $1 ids uuid[]: theirs
 SELECT id, queue, task, state, args, priority, attempts, max_attempts, stalls, run_at, created_at, claimed_at, finished_at,
-       lease_until, worker, result, error, errors, dedupe_key
+       lease_until, worker, result, error, errors, dedupe_key, group_key, blocked, expires_at, tags
 FROM jobs WHERE id = ANY ($1::uuid[]) ORDER BY id DESC

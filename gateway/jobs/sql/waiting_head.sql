@@ -2,4 +2,4 @@
 -- $1 queue text: its name
 -- $2 limit bigint: how many
 SELECT id, queue, state, priority, seq FROM jobs
-WHERE queue = $1 AND state = 'waiting' ORDER BY priority DESC, seq LIMIT $2
+WHERE queue = $1 AND state = 'waiting' AND NOT blocked ORDER BY priority DESC, seq LIMIT $2

@@ -4,5 +4,5 @@
 -- $3 after_seq bigint: 0 = from the first
 -- $4 limit bigint: page size
 SELECT id, queue, state, priority, seq FROM jobs
-WHERE queue = $1 AND state = 'waiting' AND priority = $2 AND seq > $3
+WHERE queue = $1 AND state = 'waiting' AND NOT blocked AND priority = $2 AND seq > $3
 ORDER BY seq LIMIT $4
