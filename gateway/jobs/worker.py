@@ -268,9 +268,20 @@ class QueueWorker:
             await asyncio.wait(left, timeout=_HAND_BACK_S)
 
     async def stop(self) -> None:
+        """Returns in bounded time: what a silent ledger does not let settle is left to be rescued by others."""
         if self._running is None:
             return
+        running, self._running = self._running, None
+        stopping = asyncio.create_task(self._stop_slots(running), name=f"stop {self.name}")
+        try:
+            await asyncio.wait([stopping], timeout=_HAND_BACK_S + _CLOSE_S)
+        finally:
+            if not stopping.done():
+                log.warning("jobs_left_to_rescue", queue=self.policy.name, jobs=self.busy)
+                stopping.cancel()
+                running.cancel()
+
+    async def _stop_slots(self, running: asyncio.Task[None]) -> None:
         await self.drain(0)
         await self._worker.stop()
-        await asyncio.gather(self._running, return_exceptions=True)
-        self._running = None
+        await asyncio.gather(running, return_exceptions=True)
