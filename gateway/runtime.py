@@ -18,10 +18,10 @@ import structlog
 
 from gateway.feature import Feature, Platform
 from gateway.idempotency import prune_answers
-from gateway.infra.lifecycle import Component, StartError
+from gateway.infra.lifecycle import Component, StartError, stop_all
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable, open_pool
+from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
 from gateway.jobs.direct_broker import DirectBroker
@@ -53,7 +53,8 @@ _LEDGER_RETRY_S = 1.0
 _HOUR_S = 3600.0
 _VITAL_SIZE = 3
 _VITAL_TIMEOUT_S = 5.0
-_CLOSE_S = 5.0
+_HAND_BACK_S = 8.0  # after the grace period: until a stubborn task was given up, and its job settled
+_STOP_S = 5.0  # for all components together
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Runtime:
                     raise
                 self._boot_problem = f"PostgreSQL went away during the start: {error}"
                 log.warning("ledger_not_ready", reason=self._boot_problem)
-                await self._stop_components()
+                await stop_all(self._started, _STOP_S)
                 await asyncio.sleep(_LEDGER_RETRY_S)
         self._boot_problem = None
         log.info("replica_ready", replica=self.replica_id, role=self.settings.gateway_role, mode=self.engine.mode)
@@ -203,15 +204,6 @@ class Runtime:
         for component in self._components():
             self._started.append(component)
             await component.start()
-
-    async def _stop_components(self) -> None:
-        """One that cannot stop must not keep the others from it."""
-        while self._started:
-            component = self._started.pop()
-            try:
-                await component.stop()
-            except Exception as error:
-                log.error("stop_failed", component=component.name, exc_info=error)
 
     async def _wait_for_ledger(self) -> None:
         said: str | None = None
@@ -270,7 +262,11 @@ class Runtime:
             return
         self._draining = True
         log.info("draining", replica=self.replica_id, busy=sum(worker.busy for worker in self.workers), grace_s=grace_s)
-        await asyncio.gather(self.presence.drain(), *(worker.drain(grace_s) for worker in self.workers))
+        try:
+            async with asyncio.timeout(grace_s + _HAND_BACK_S):
+                await asyncio.gather(self.presence.drain(), *(worker.drain(grace_s) for worker in self.workers))
+        except TimeoutError:
+            log.warning("drain_unfinished", busy=sum(worker.busy for worker in self.workers))
 
     async def hurry(self) -> None:
         """End a drain at once: what still runs is handed back."""
@@ -282,10 +278,5 @@ class Runtime:
         if self._boot is not None:
             self._boot.cancel()
             await asyncio.gather(self._boot, return_exceptions=True)
-        await self._stop_components()
-        for pool in (self.pool, self._vital):
-            try:
-                async with asyncio.timeout(_CLOSE_S):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        await stop_all(self._started, _STOP_S)
+        await asyncio.gather(close_pool(self.pool), close_pool(self._vital))

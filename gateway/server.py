@@ -64,7 +64,7 @@ async def serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,  # longer than the 60 s of common proxies, so that they close first
-            timeout_graceful_shutdown=30,  # for requests; jobs have had their grace by then
+            timeout_graceful_shutdown=10,  # for requests, also at a silent ledger; jobs have had their grace
         )
     )
     stopping = _on_signals(runtime, server)

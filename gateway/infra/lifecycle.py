@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+import time
+from typing import Final, Protocol
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_LAST_S: Final = 0.2  # for each component, once the time of all is over
 
 
 class StartError(Exception):
@@ -21,3 +29,18 @@ class Component(Protocol):
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+
+async def stop_all(started: list[Component], within_s: float) -> None:
+    """Stop them, the last one first, and empty the list. One that cannot stop, or not in time, must not keep the others
+    from it, nor the process from ending."""
+    ends = time.monotonic() + within_s
+    while started:
+        component = started.pop()
+        stopping = asyncio.create_task(component.stop(), name=f"stop {component.name}")
+        await asyncio.wait([stopping], timeout=max(_LAST_S, ends - time.monotonic()))
+        if not stopping.done():
+            stopping.cancel()  # not awaited: a statement on a silent connection takes long to be cancelled
+            log.warning("stop_unfinished", component=component.name)
+        elif not stopping.cancelled() and (error := stopping.exception()) is not None:
+            log.error("stop_failed", component=component.name, exc_info=error)

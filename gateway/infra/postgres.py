@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import asyncpg
@@ -9,6 +10,7 @@ import msgspec
 
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 30.0
+_CLOSE_S: Final = 2.0
 
 _SERVER_SETTINGS: Final = {
     # Every statement is a short one on few rows: compiling it costs more than running it.
@@ -58,6 +60,15 @@ async def open_pool(
         init=set_codecs,
         reset=_keep_session,
     )
+
+
+async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Let what is under way end, but not for long: a silent server never answers."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def connect(
