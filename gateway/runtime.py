@@ -24,12 +24,14 @@ from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
+from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
 from gateway.jobs.errors import UnknownQueue
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
+from gateway.jobs.groups import SWEEP_S, Groups
 from gateway.jobs.inspector import Inspector
 from gateway.jobs.leases import LeaseKeeper
 from gateway.jobs.maintenance import Chore, Keeper, Maintenance
@@ -95,7 +97,8 @@ class Runtime:
         )
         self._store = Store(pool, self.replica_id, self._stalls.lease_ms, self._vital)
         self.records = Records(pool)
-        self.dispatcher = Dispatcher(DirectBroker(self._store), self.events)
+        self._groups = Groups(pool, self._registry)
+        self.dispatcher = Dispatcher(DirectBroker(self._store), self.events, self._groups)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
         self.platform = Platform(settings, pool, self.engine, inspector)
@@ -236,6 +239,7 @@ class Runtime:
         """In the order of their start; they stop in the reverse order."""
         components: list[Component] = [
             *self._redis_link(),
+            self._groups,
             self.controls,
             self.engine.backlog,
             self.presence,
@@ -246,6 +250,9 @@ class Runtime:
         chores = (
             *keeper.chores(self._stalls),
             *(chore for feature in self.features for chore in feature.chores),
+            Chore("expire", EXPIRE_POLL_S, Deadlines(self.pool).expire),
+            Chore("groups", SWEEP_S, self._groups.sweep),
+            Chore("group starts", 60.0, self._groups.prune),
             Chore("operations", OPERATIONS_POLL_S, self.platform.inspector.operations.work),
             Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
         )

@@ -13,11 +13,13 @@ import asyncpg
 
 from gateway.infra.redis import blocking_client, command_client
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Event, Events, JobSettled
 from gateway.jobs.executor import Executor
+from gateway.jobs.groups import SWEEP_S, Groups
 from gateway.jobs.inspector import Inspector
 from gateway.jobs.job import NewJob
 from gateway.jobs.leases import LeaseKeeper
@@ -84,6 +86,7 @@ class Replica:
     executor: Executor
     leases: LeaseKeeper
     keeper: Keeper
+    groups: Groups
     maintenance: Maintenance
     workers: list[QueueWorker]
     events: list[Event]
@@ -121,7 +124,8 @@ async def replica(
     events = Events()
     events.subscribe(seen.append)
     store, records = Store(pool, name, stalls.lease_ms), Records(pool)
-    dispatcher = Dispatcher(DirectBroker(store), events)
+    groups = Groups(pool, registry)
+    dispatcher = Dispatcher(DirectBroker(store), events, groups)
     target = redis_target(redis) if isinstance(redis, str) else redis
     clients = [command_client(target), blocking_client(target, BLOCK_S)] if target else []
     await store.ensure_queues(registry.queue_names)
@@ -133,6 +137,8 @@ async def replica(
     engine = Engine(registry, store, records, dispatcher, UniqueJobs(pool, store))
     inspector = Inspector(pool, engine, store, dispatcher)
     operations = Chore("operations", POLL_S, inspector.operations.work)
+    sweep = Chore("groups", SWEEP_S, groups.sweep)
+    expire = Chore("expire", EXPIRE_POLL_S, Deadlines(pool).expire)
     made = Replica(
         engine=engine,
         inspector=inspector,
@@ -142,7 +148,8 @@ async def replica(
         executor=executor,
         leases=LeaseKeeper(executor, store, dispatcher, stalls),
         keeper=keeper,
-        maintenance=Maintenance(records, name, (*keeper.chores(stalls), operations)),
+        groups=groups,
+        maintenance=Maintenance(records, name, (*keeper.chores(stalls), operations, expire, sweep)),
         workers=[QueueWorker(queue, dispatcher, executor, events)],
         events=seen,
         script=script,
@@ -156,6 +163,7 @@ async def replica(
         await asyncio.gather(*(worker.stop() for worker in made.workers))
         await made.maintenance.stop()
         await made.leases.stop()
+        await groups.stop()
         await dispatcher.stop()
         for client in clients:
             await client.aclose()
