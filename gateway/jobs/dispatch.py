@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from gateway.infra.loops import Loop
 from gateway.jobs.broker import Broker, BrokerDown, Fetched
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.events import BrokerChanged, Events
+from gateway.jobs.groups import Grouped, Groups
 from gateway.jobs.job import Inserted
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.redis_broker import RedisBroker
@@ -38,8 +39,11 @@ class Dispatcher:
 
     name = "dispatcher"
 
-    def __init__(self, direct: DirectBroker, events: Events) -> None:
+    def __init__(self, direct: DirectBroker, events: Events, groups: Groups | None = None) -> None:
         self.redis: RedisBroker | None = None
+        self._groups = groups
+        if groups is not None:
+            groups.offer = self._offer_ready
         self._direct = direct
         self._events = events
         self.fetching = 0  # fetches under way; read by the lease keeper
@@ -78,10 +82,20 @@ class Dispatcher:
             self._monitor = None
 
     async def offer(self, jobs: Sequence[Inserted]) -> str:
-        """Say that waiting jobs are ready. Never fails: what Redis was not told, the ledger has. Answers the mode."""
+        """Say that jobs wait: they are ready, or their groups' turn has to be given. Never fails: what Redis was not
+        told, the ledger has. Answers the mode."""
+        self.moved(jobs)
+        await self._offer_ready([job for job in jobs if job.group is None])
+        return self.mode
+
+    def moved(self, jobs: Iterable[Grouped]) -> None:
+        """Say that jobs came, went or ended: others of their groups may have their turn."""
+        if self._groups is not None:
+            self._groups.moved(jobs)
+
+    async def _offer_ready(self, jobs: Sequence[Inserted]) -> None:
         if jobs:
             await self._or_direct(lambda broker: broker.offer(jobs))
-        return self.mode
 
     async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
         self.fetching += 1

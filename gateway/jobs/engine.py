@@ -122,7 +122,7 @@ class Engine:
         if not await self._store.cancel(job_id, reason):
             found = await self.get(job_id)
             raise WrongState(job_id, found.state, "only a waiting or delayed job can be cancelled")
-        return await self.get(job_id)
+        return await self._left(job_id)
 
     async def cancel_running(self, job_id: UUID, reason: str) -> JobRecord:
         """Cancel a job that has not ended, also one that runs: its holder cancels the task within about a second, and
@@ -130,7 +130,12 @@ class Engine:
         if not await self._store.cancel(job_id, reason) and not await self._store.request_cancel(job_id, reason):
             found = await self.get(job_id)
             raise WrongState(job_id, found.state, "it has ended")
-        return await self.get(job_id)
+        return await self._left(job_id)
+
+    async def _left(self, job_id: UUID) -> JobRecord:
+        found = await self.get(job_id)
+        self._dispatcher.moved([found])  # another of its group may have the turn that it had
+        return found
 
     async def retry(self, job_id: UUID) -> JobRecord:
         """Run a failed job again, with all its attempts. Raises ``JobNotFound`` and ``WrongState``."""

@@ -35,8 +35,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
     ``run_at`` in the past, or None, means now (ledger time decides, not this host's clock).
     ``dedupe_key``: at most one open job of a queue has it; inserting a second one answers with the first.
-    ``group``: whose it is (a tenant, a project, a domain); groups take turns. ``expires_at``: when it has not started by
-    then, it is cancelled. ``tags``: words to find it by.
+    ``group``: whose it is (a tenant, a project, a domain); groups take turns. ``expires_at``: not started by then it is
+    cancelled. ``tags``: words to find it by.
     """
 
     id: UUID
@@ -54,7 +54,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
 class Inserted(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger answered to one ``NewJob``. ``duplicate`` is True when an open job had its dedupe key already:
-    ``id`` is then that job's."""
+    ``id`` is then that job's. One with a ``group`` waits for its turn, and is not ready by itself."""
 
     id: UUID
     queue: str
@@ -62,6 +62,7 @@ class Inserted(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     seq: int
     duplicate: bool = False
+    group: str | None = None
 
 
 class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -147,6 +147,7 @@ class Keeper:
                         worker=rescued.worker,
                     )
                 )
+            self._dispatcher.moved(rescued.job for rescued in lost)
             await self._dispatcher.offer([rescued.job for rescued in lost if rescued.job.state is JobState.WAITING])
         return await self._store.next_lease_end()
 

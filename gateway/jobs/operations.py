@@ -207,7 +207,9 @@ class Operations:
             case Action.DELETE:
                 await self._pool.execute(SQL["bulk_withdraw"], operation.queue, chunk.ids, operation.reason)
                 rows = await self._pool.fetch(SQL["bulk_delete"], *given)
-        return [inserted(row) for row in rows if row["state"] == JobState.WAITING]
+        moved = [inserted(row) for row in rows]
+        self._dispatcher.moved(moved)
+        return [job for job in moved if job.state is JobState.WAITING]
 
     async def _prune_sometimes(self) -> None:
         if self._idle % _PRUNE_EVERY == 0:

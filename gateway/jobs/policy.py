@@ -32,7 +32,8 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What a queue promises. ``concurrency`` is per replica, ``rate`` over all replicas.
 
     ``timeout_s`` is the longest one attempt may run; ``backoff_ms`` the delay after the first failure, doubled for each
-    further one; ``max_waiting`` how many waiting and delayed jobs are accepted (0: any number).
+    further one; ``max_waiting`` how many waiting and delayed jobs are accepted (0: any number). ``group_concurrency``
+    and ``group_rate`` hold for each group by itself, over all replicas; None: no limit.
     """
 
     name: str
@@ -44,6 +45,8 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention = Retention()
     default_priority: int = 0
     max_waiting: int = 0
+    group_concurrency: int | None = None
+    group_rate: RateLimit | None = None
 
 
 CONCURRENCY_MAX = 10_000
@@ -56,7 +59,7 @@ _Number = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)] | None
 class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True):
     """What an administrator replaced of a queue's policy; None: as declared. Units as in ``QueuePolicy``.
 
-    The rate limit is replaced as a whole: with both of its numbers, or not.
+    A rate limit is replaced as a whole: with both of its numbers, or not. A group's limit of 0 is none.
     """
 
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=CONCURRENCY_MAX)] | None = None
@@ -67,6 +70,9 @@ class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True):
     completed_retention_s: _Number = None
     completed_retention_count: _Number = None
     failed_retention_s: _Number = None
+    group_concurrency: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)] | None = None
+    group_rate_max: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)] | None = None
+    group_rate_duration_ms: _Number = None
 
 
 def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
@@ -74,6 +80,9 @@ def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
     rate = policy.rate
     if by.rate_max is not None and by.rate_duration_ms is not None:
         rate = RateLimit(by.rate_max, by.rate_duration_ms)
+    group_rate = policy.group_rate
+    if by.group_rate_max is not None and by.group_rate_duration_ms is not None:
+        group_rate = rate_or_none(by.group_rate_max, by.group_rate_duration_ms)
     keep = policy.retention
     return msgspec.structs.replace(
         policy,
@@ -86,7 +95,14 @@ def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
             completed_count=_or(by.completed_retention_count, keep.completed_count),
             failed_s=_or(by.failed_retention_s, keep.failed_s),
         ),
+        group_concurrency=policy.group_concurrency if by.group_concurrency is None else by.group_concurrency or None,
+        group_rate=group_rate,
     )
+
+
+def rate_or_none(most: int, duration_ms: int) -> RateLimit | None:
+    """A limit of 0 is none."""
+    return RateLimit(most, duration_ms) if most else None
 
 
 def _or(replaced: int | None, declared: int) -> int:

@@ -55,7 +55,12 @@ class Rescued(msgspec.Struct, frozen=True, kw_only=True):
 
 def inserted(row: Row) -> Inserted:
     return Inserted(
-        id=row["id"], queue=row["queue"], state=JobState(row["state"]), priority=row["priority"], seq=row["seq"]
+        id=row["id"],
+        queue=row["queue"],
+        state=JobState(row["state"]),
+        priority=row["priority"],
+        seq=row["seq"],
+        group=row["group_key"],
     )
 
 

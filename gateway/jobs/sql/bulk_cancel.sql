@@ -15,7 +15,7 @@ WITH operation AS MATERIALIZED (
     cancel_reason = CASE WHEN state = 'active' THEN $6 ELSE cancel_reason END
   WHERE id = ANY ($5::uuid[]) AND queue = $4 AND EXISTS (SELECT FROM operation)
     AND state || '' IN ('waiting', 'delayed', 'active')
-  RETURNING id, queue, state, priority, seq
+  RETURNING id, queue, state, priority, seq, group_key
 ), progress AS (
   UPDATE operations SET
     done = done + (SELECT count(*) FROM moved),
@@ -26,4 +26,4 @@ WITH operation AS MATERIALIZED (
     updated_at = clock_timestamp()
   WHERE id IN (SELECT id FROM operation)
 )
-SELECT id, queue, state, priority, seq FROM moved
+SELECT id, queue, state, priority, seq, group_key FROM moved

@@ -10,7 +10,7 @@ WITH operation AS MATERIALIZED (
   DELETE FROM jobs
   WHERE id = ANY ($5::uuid[]) AND queue = $4 AND EXISTS (SELECT FROM operation)
     AND state || '' IN ('completed', 'failed', 'cancelled')
-  RETURNING id, queue, state, priority, seq
+  RETURNING id, queue, state, priority, seq, group_key
 ), progress AS (
   UPDATE operations SET
     done = done + (SELECT count(*) FROM moved),
@@ -21,4 +21,4 @@ WITH operation AS MATERIALIZED (
     updated_at = clock_timestamp()
   WHERE id IN (SELECT id FROM operation)
 )
-SELECT id, queue, state, priority, seq FROM moved
+SELECT id, queue, state, priority, seq, group_key FROM moved

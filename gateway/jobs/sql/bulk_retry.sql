@@ -19,7 +19,7 @@ WITH operation AS MATERIALIZED (
 ), moved AS (
   UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL, cancel_reason = NULL
   WHERE id = ANY (ARRAY(SELECT id FROM picked))
-  RETURNING id, queue, state, priority, seq
+  RETURNING id, queue, state, priority, seq, group_key
 ), progress AS (
   UPDATE operations SET
     done = done + (SELECT count(*) FROM moved),
@@ -30,4 +30,4 @@ WITH operation AS MATERIALIZED (
     updated_at = clock_timestamp()
   WHERE id IN (SELECT id FROM operation)
 )
-SELECT id, queue, state, priority, seq FROM moved
+SELECT id, queue, state, priority, seq, group_key FROM moved

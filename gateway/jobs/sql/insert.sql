@@ -20,4 +20,4 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::
   WITH ORDINALITY AS x(id, queue, task, args, priority, max_attempts, run_at, dedupe_key, group_key, expires_at, tags, position)
 ORDER BY x.position
 ON CONFLICT (queue, dedupe_key) WHERE dedupe_key IS NOT NULL AND state IN ('waiting', 'delayed', 'active') DO NOTHING
-RETURNING id, queue, state, priority, seq
+RETURNING id, queue, state, priority, seq, group_key

@@ -6,4 +6,4 @@
 INSERT INTO jobs (id, queue, task, state, args, priority, max_attempts, dedupe_key, group_key, tags, replay_of)
 SELECT $1, queue, task, 'waiting', $3, priority, $4, dedupe_key, group_key, tags, id
 FROM jobs WHERE id = $2 AND state || '' IN ('failed', 'cancelled')
-RETURNING id, queue, state, priority, seq
+RETURNING id, queue, state, priority, seq, group_key

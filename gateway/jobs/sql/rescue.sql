@@ -16,4 +16,4 @@ UPDATE jobs SET
   finished_at = CASE WHEN cancel_reason IS NOT NULL OR stalls + 1 >= $1 THEN now() END,
   lease_until = NULL
 WHERE id = ANY (ARRAY(SELECT id FROM lost))
-RETURNING id, queue, state, priority, seq, stalls, worker
+RETURNING id, queue, state, priority, seq, group_key, stalls, worker

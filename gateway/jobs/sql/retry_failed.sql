@@ -12,4 +12,4 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE jobs SET state = 'waiting', attempts = 0, stalls = 0, run_at = now(), finished_at = NULL, cancel_reason = NULL
 WHERE id = ANY (ARRAY(SELECT id FROM picked))
-RETURNING id, queue, state, priority, seq
+RETURNING id, queue, state, priority, seq, group_key

@@ -24,6 +24,7 @@ UPDATE jobs j SET
   lease_until = NULL
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::double precision[], $8::integer[])
   AS x(id, fence, state, result, error, entry, delay_s, refund)
--- `= ANY` and `|| ''` hold the plan to the primary key whatever the statistics say (docs/architecture.md)
-WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND j.state || '' = 'active'
-RETURNING j.id, j.fence, j.queue, j.state, j.priority, j.seq
+-- `= ANY` and CASE hold the plan to the primary key whatever the statistics say (docs/architecture.md). CASE, because the
+-- planner takes it for true of every second row: for one row it would compare all jobs with all, 0.6 ms of 50.
+WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND CASE j.state WHEN 'active' THEN true ELSE false END
+RETURNING j.id, j.fence, j.queue, j.state, j.priority, j.seq, j.group_key

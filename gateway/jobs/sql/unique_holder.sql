@@ -2,7 +2,7 @@
 -- $1 queue text: the queue's name
 -- $2 key text: dedupe key
 -- $3 window_s double precision: seconds; NULL = open jobs only
-SELECT id, queue, state, priority, seq FROM jobs
+SELECT id, queue, state, priority, seq, group_key FROM jobs
 WHERE queue = $1 AND dedupe_key = $2 AND (
   state IN ('waiting', 'delayed', 'active')
   OR (state IN ('completed', 'failed') AND created_at > now() - $3 * interval '1 second')
