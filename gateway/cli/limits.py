@@ -14,18 +14,20 @@ _RATE = re.compile(r"([0-9]{1,9})/(.+)")
 
 # Everything that can be changed, as declared in the settings again.
 RESET: Mapping[str, Any] = {
-    "concurrency": None, "rateLimit": None, "attempts": None, "backoffMs": None, "retention": None
+    "concurrency": None, "rateLimit": None, "attempts": None, "backoffMs": None, "retention": None,
+    "groupConcurrency": None, "groupRateLimit": None,
 }  # fmt: skip
 
 
 def changes_of(wanted: Mapping[str, Any], *, reset: bool) -> dict[str, Any]:
     """The body of the PATCH for the options of ``gateway queues limits``. Raises click.BadParameter."""
     changes: dict[str, Any] = dict(RESET) if reset else {}
-    for option in ("concurrency", "attempts"):
+    for option, field in (("concurrency",) * 2, ("attempts",) * 2, ("group_concurrency", "groupConcurrency")):
         if wanted[option] is not None:
-            changes[option] = wanted[option]
-    if wanted["rate"] is not None:
-        changes["rateLimit"] = rate_limit(wanted["rate"])
+            changes[field] = wanted[option]
+    for option, field in (("rate", "rateLimit"), ("group_rate", "groupRateLimit")):
+        if wanted[option] is not None:
+            changes[field] = rate_limit(f"--{option.replace('_', '-')}", wanted[option])
     if wanted["backoff"] is not None:
         changes["backoffMs"] = milliseconds("--backoff", wanted["backoff"])
     keep = {
@@ -39,12 +41,12 @@ def changes_of(wanted: Mapping[str, Any], *, reset: bool) -> dict[str, Any]:
     return changes
 
 
-def rate_limit(text: str) -> dict[str, int]:
+def rate_limit(option: str, text: str) -> dict[str, int]:
     """``10/1s``, ``5/m`` or ``100/500ms``. Raises click.BadParameter."""
     found = _RATE.fullmatch(text)
     if found is None:
-        raise click.BadParameter(f'--rate: "{text}" is not a number of starts and a time; examples: 10/1s, 5/m')
-    return {"max": int(found[1]), "durationMs": milliseconds("--rate", found[2])}
+        raise click.BadParameter(f'{option}: "{text}" is not a number of starts and a time; examples: 10/1s, 5/m')
+    return {"max": int(found[1]), "durationMs": milliseconds(option, found[2])}
 
 
 def milliseconds(option: str, text: str) -> int:
@@ -85,4 +87,6 @@ def _facts(limits: Mapping[str, Any], keep: Mapping[str, int]) -> dict[str, str]
         "keep completed": f"{keep['completedS']} s",
         "keep count": str(keep["completedCount"]),
         "keep failed": f"{keep['failedS']} s",
+        "of a group at once": str(limits["groupConcurrency"] or "unlimited"),
+        "rate of a group": rate_of(limits["groupRateLimit"]),
     }

@@ -86,6 +86,8 @@ def rebuild_queues(names: tuple[str, ...]) -> None:
 @click.option("--keep-completed", metavar="TIME", help="How long completed jobs are kept: 24h.")
 @click.option("--keep-count", type=click.IntRange(1), metavar="N", help="Completed jobs kept at most.")
 @click.option("--keep-failed", metavar="TIME", help="How long failed jobs are kept: 7d.")
+@click.option("--group-concurrency", type=click.IntRange(0), metavar="N", help="Jobs of one group at once; 0 is any.")
+@click.option("--group-rate", metavar="MAX/TIME", help="Starts of one group in a time: 10/1m; 0/1m is any.")
 @click.option("--reset", is_flag=True, help="Take back what was changed; with other options, all but those.")
 def limit_queue(name: str, reset: bool, **wanted: Any) -> None:
     """Show a queue's limits, or change them on all replicas while they run. A change is kept over restarts."""

@@ -164,6 +164,7 @@ class Engine:
         if moved is None:
             found = await self.get(job_id)
             raise WrongState(job_id, found.state, "only a job that was not tried yet can be rescheduled")
+        self._dispatcher.moved([moved])
         await self.offer([moved])
         return await self.get(job_id)
 

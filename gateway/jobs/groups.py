@@ -133,7 +133,7 @@ class Groups:
         for policy in self._registry.queues:
             queue, limits = policy.name, (policy.group_concurrency, policy.group_rate)
             await self._sweep(queue, "blocked_groups", SQL["blocked_groups"])
-            if self._limits.setdefault(queue, limits) != limits and await self._sweep(
+            if self._limits.get(queue) != limits and await self._sweep(
                 queue, "groups_with_turns", SQL["groups_with_turns"]
             ):
                 self._limits[queue] = limits

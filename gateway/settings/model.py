@@ -20,6 +20,7 @@ from gateway.settings.values import (
     HttpUrl,
     Lowered,
     MailAddress,
+    NoneOrMore,
     Origins,
     Port,
     Positive,
@@ -124,8 +125,22 @@ class Settings(BaseModel):
     email_timeout_ms: Positive = Field(
         60_000, description="Longest time for one attempt to send an e-mail, in milliseconds."
     )
-    email_queue_max_waiting: Annotated[int, Field(ge=0, le=2_000_000_000)] = Field(
+    email_queue_max_waiting: NoneOrMore = Field(
         0, description="Waiting and delayed e-mails at which further ones are refused with 429; 0 is no bound."
+    )
+    email_group_by: Annotated[Literal["none", "domain", "owner"], Lowered] = Field(
+        "none",
+        description="Group of e-mails that name none: none, domain (of the first recipient) or owner (who sent it).",
+    )
+    email_group_concurrency: NoneOrMore = Field(
+        0, description="E-mails of one group sent at once, over all processes; 0 is no limit."
+    )
+    email_group_rate_max: NoneOrMore = Field(
+        0,
+        description="E-mails of one group started in each EMAIL_GROUP_RATE_DURATION_MS, over all processes; 0 is any.",
+    )
+    email_group_rate_duration_ms: Positive = Field(
+        1000, description="Length of the window of EMAIL_GROUP_RATE_MAX in milliseconds."
     )
     orchestration_queue_concurrency: Count = Field(3, description="Agent jobs that this process runs at once.")
     orchestration_rate_max: Positive = Field(
@@ -141,8 +156,17 @@ class Settings(BaseModel):
     orchestration_timeout_ms: Positive = Field(
         600_000, description="Longest time for one attempt of an agent job, in milliseconds."
     )
-    orchestration_queue_max_waiting: Annotated[int, Field(ge=0, le=2_000_000_000)] = Field(
+    orchestration_queue_max_waiting: NoneOrMore = Field(
         0, description="Waiting and delayed agent jobs at which further ones are refused with 429; 0 is no bound."
+    )
+    orchestration_group_concurrency: NoneOrMore = Field(
+        0, description="Agent jobs of one group run at once, over all processes; 0 is no limit."
+    )
+    orchestration_group_rate_max: NoneOrMore = Field(
+        0, description="Agent jobs of one group started in each ORCHESTRATION_GROUP_RATE_DURATION_MS; 0 is any."
+    )
+    orchestration_group_rate_duration_ms: Positive = Field(
+        60_000, description="Length of the window of ORCHESTRATION_GROUP_RATE_MAX in milliseconds."
     )
     lock_duration_ms: Annotated[int, Field(ge=3000, le=3_600_000)] = Field(
         30_000, description="Lease of a running job in milliseconds, renewed each third of it."

@@ -36,12 +36,20 @@ OPERATE: Final = {"access": Scope.ADMIN_OPERATE}
 TheControls = NamedDependency[SkipValidation[Controls]]
 
 _Number = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]  # 0: none
 
 
 class RateLimitPatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """At most ``max`` starts in each window of ``duration_ms``, over all replicas."""
 
     max: _Number
+    duration_ms: _Number
+
+
+class GroupRatePatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """At most ``max`` starts of one group in each window of ``duration_ms``, over all replicas; 0 is no limit."""
+
+    max: _Limit
     duration_ms: _Number
 
 
@@ -61,6 +69,8 @@ class LimitsPatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     attempts: Annotated[int, msgspec.Meta(ge=1, le=ATTEMPTS_MAX)] | UnsetType | None = UNSET
     backoff_ms: _Number | UnsetType | None = UNSET
     retention: RetentionPatch | UnsetType | None = UNSET
+    group_concurrency: _Limit | UnsetType | None = UNSET
+    group_rate_limit: GroupRatePatch | UnsetType | None = UNSET
 
 
 class RetentionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -120,12 +130,18 @@ def changes_of(wanted: LimitsPatch) -> dict[str, int | None]:
         "concurrency": wanted.concurrency,
         "attempts": wanted.attempts,
         "backoff_ms": wanted.backoff_ms,
+        "group_concurrency": wanted.group_concurrency,
     }
     match wanted.rate_limit:
         case None:
             named |= {"rate_max": None, "rate_duration_ms": None}
         case RateLimitPatch(max=most, duration_ms=window_ms):
             named |= {"rate_max": most, "rate_duration_ms": window_ms}
+    match wanted.group_rate_limit:
+        case None:
+            named |= {"group_rate_max": None, "group_rate_duration_ms": None}
+        case GroupRatePatch(max=most, duration_ms=window_ms):
+            named |= {"group_rate_max": most, "group_rate_duration_ms": window_ms}
     match wanted.retention:
         case None:
             named |= dict.fromkeys(_RETENTION.values())

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.jobs.job import AttemptError, JobRecord, JobState, QueueCounts
-from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.policy import QueuePolicy, RateLimit
 from gateway.jobs.records import QueueStatus, Replica
 from gateway.problem import Problem
 
@@ -41,13 +41,15 @@ class RateLimitView(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LimitsView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``concurrency`` is per replica, ``rate_limit`` over all replicas."""
+    """``concurrency`` is per replica, ``rate_limit`` over all replicas, as are the two of each group."""
 
     concurrency: int
     rate_limit: RateLimitView | None
     attempts: int
     backoff_ms: int
     timeout_ms: int
+    group_concurrency: int | None
+    group_rate_limit: RateLimitView | None
 
 
 class WorkersOfQueue(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,11 +139,17 @@ def queue_view(status: QueueStatus, replicas: Sequence[Replica]) -> QueueView:
 def limits_view(policy: QueuePolicy) -> LimitsView:
     return LimitsView(
         concurrency=policy.concurrency,
-        rate_limit=RateLimitView(policy.rate.max, policy.rate.duration_ms) if policy.rate else None,
+        rate_limit=_rate_view(policy.rate),
         attempts=policy.attempts,
         backoff_ms=policy.backoff_ms,
         timeout_ms=round(policy.timeout_s * 1000),
+        group_concurrency=policy.group_concurrency,
+        group_rate_limit=_rate_view(policy.group_rate),
     )
+
+
+def _rate_view(rate: RateLimit | None) -> RateLimitView | None:
+    return RateLimitView(rate.max, rate.duration_ms) if rate else None
 
 
 def _job_fields(record: JobRecord) -> dict[str, Any]:

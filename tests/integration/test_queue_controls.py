@@ -49,6 +49,8 @@ async def test_a_patch_holds_at_once_here_and_is_shown_with_the_defaults(served:
         "attempts": 5,
         "backoffMs": 60_000,
         "timeoutMs": 0,
+        "groupConcurrency": None,
+        "groupRateLimit": None,
     }
     assert changed["defaultLimits"]["concurrency"] == 5
     assert changed["defaultLimits"]["rateLimit"] == {"max": 10, "durationMs": 1000}

@@ -11,6 +11,7 @@ from gateway.cli.limits import RESET, changes_of, milliseconds, rate_limit, rate
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("concurrency", "rate", "attempts", "backoff", "keep_completed", "keep_count", "keep_failed")
+    + ("group_concurrency", "group_rate")
 )
 
 
@@ -25,13 +26,13 @@ NOTHING: dict[str, Any] = dict.fromkeys(
     ],
 )
 def test_rates(text: str, most: int, duration_ms: int) -> None:
-    assert rate_limit(text) == {"max": most, "durationMs": duration_ms}
+    assert rate_limit("--rate", text) == {"max": most, "durationMs": duration_ms}
 
 
 @pytest.mark.parametrize("text", ["", "10", "10/", "/1s", "10/1", "ten/s", "10/1s/2", "1.5/s", "-1/s", "10/ 1s"])
 def test_what_is_no_rate_is_refused_with_examples(text: str) -> None:
     with pytest.raises(click.BadParameter, match="examples"):
-        rate_limit(text)
+        rate_limit("--rate", text)
 
 
 def test_times() -> None:
@@ -49,6 +50,8 @@ def test_times() -> None:
         ({}, True, dict(RESET)),
         ({"concurrency": 3, "rate": "2/s"}, False, {"concurrency": 3, "rateLimit": {"max": 2, "durationMs": 1000}}),
         ({"backoff": "5s", "attempts": 4}, False, {"backoffMs": 5000, "attempts": 4}),
+        ({"group_concurrency": 0}, False, {"groupConcurrency": 0}),
+        ({"group_rate": "9/m"}, False, {"groupRateLimit": {"max": 9, "durationMs": 60_000}}),
         ({"keep_failed": "1d"}, False, {"retention": {"failedS": 86_400}}),
         ({"concurrency": 3}, True, {**RESET, "concurrency": 3}),
         (

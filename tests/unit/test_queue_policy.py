@@ -20,6 +20,10 @@ from tests.support.engine import policy, rate
         ({"rate_max": 3, "rate_duration_ms": 500}, {"rate": RateLimit(3, 500)}),
         ({"rate_max": 3}, {}),
         ({"attempts": 1, "backoff_ms": 5}, {"attempts": 1, "backoff_ms": 5}),
+        ({"group_concurrency": 2}, {"group_concurrency": 2}),
+        ({"group_concurrency": 0}, {"group_concurrency": None}),
+        ({"group_rate_max": 3, "group_rate_duration_ms": 500}, {"group_rate": RateLimit(3, 500)}),
+        ({"group_rate_max": 0, "group_rate_duration_ms": 500}, {"group_rate": None}),
         ({"failed_retention_s": 60}, {"retention": Retention(failed_s=60)}),
         (
             {"completed_retention_s": 1, "completed_retention_count": 2},
@@ -28,7 +32,7 @@ from tests.support.engine import policy, rate
     ],
 )
 def test_what_is_replaced_and_what_stays(overrides: dict[str, int], expected: dict[str, Any]) -> None:
-    declared = policy(rate=rate(10, 1000))
+    declared = policy(rate=rate(10, 1000), group_concurrency=7, group_rate=rate(70, 1000))
     assert overridden(declared, QueueOverrides(**overrides)) == msgspec.structs.replace(declared, **expected)
 
 
@@ -39,6 +43,9 @@ def test_what_is_replaced_and_what_stays(overrides: dict[str, int], expected: di
         (b'{"concurrency": 7}', {"concurrency": 7}),
         (b'{"concurrency": null, "attempts": 2}', {"concurrency": None, "attempts": 2}),
         (b'{"rateLimit": {"max": 3, "durationMs": 500}}', {"rate_max": 3, "rate_duration_ms": 500}),
+        (b'{"groupConcurrency": 0}', {"group_concurrency": 0}),
+        (b'{"groupRateLimit": {"max": 0, "durationMs": 5}}', {"group_rate_max": 0, "group_rate_duration_ms": 5}),
+        (b'{"groupRateLimit": null}', {"group_rate_max": None, "group_rate_duration_ms": None}),
         (b'{"rateLimit": null}', {"rate_max": None, "rate_duration_ms": None}),
         (b'{"retention": {"failedS": 60}}', {"failed_retention_s": 60}),
         (b'{"retention": {"completedCount": null}}', {"completed_retention_count": None}),

@@ -7,7 +7,7 @@ import msgspec
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.engine import Engine
 from gateway.jobs.job import PRIORITY_MAX, Inserted, NewJob, QueueCounts
-from gateway.jobs.policy import QueuePolicy, RateLimit, Retention
+from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, rate_or_none
 from gateway.services.orchestration.schemas import OrchestrationJobData
 from gateway.settings import Settings
 
@@ -32,6 +32,8 @@ def orchestration_policy(settings: Settings) -> QueuePolicy:
             failed_s=settings.failed_retention_s,
         ),
         max_waiting=settings.orchestration_queue_max_waiting,
+        group_concurrency=settings.orchestration_group_concurrency or None,
+        group_rate=rate_or_none(settings.orchestration_group_rate_max, settings.orchestration_group_rate_duration_ms),
         default_priority=DEFAULT_PRIORITY,
     )
 
