@@ -100,6 +100,22 @@ async def test_C_a_mail_accepted_when_its_process_died_is_sent_again_with_the_sa
     assert ((await cluster.job(mail))["attempts"], len(smtp.messages)) == (1, 2)
 
 
+@WITHOUT_REDIS
+async def test_C_a_cancel_of_a_mail_whose_attempt_died_admits_the_doubt(cluster: Cluster, smtp: HoldingSmtp) -> None:
+    chores = await start_leader(cluster)
+    killed = await cluster.start()
+    smtp.answers.clear()
+    mail = await cluster.submit(killed)
+    await smtp.wait_for(1)
+    killed.kill()
+    cluster.retire(killed)
+    smtp.answers.set()
+    await eventually(lambda: cluster.has_status(mail, "pending", chores), 15)
+    await chores.admin.post(f"/api/v1/emails/{mail.id}/cancel")
+    shown = await cluster.has_status(mail, "cancelled", chores)
+    assert (shown["uncertain"], len(smtp.messages)) == (True, 1), "it is at the mail server"
+
+
 @LONG
 @BOTH_MODES
 async def test_B_a_process_that_froze_changes_nothing_when_it_wakes(cluster: Cluster, smtp: HoldingSmtp) -> None:
