@@ -1,4 +1,6 @@
-"""From a caller's JSON to a ``Draft``, or to the list of everything wrong with it. Pure.
+"""From a caller's JSON to a ``Draft``, or to the list of everything wrong with it.
+
+Pure, but for the clock that ``expiresAt`` is held against.
 
 Field names are camelCase; the hosted services' snake_case spellings are accepted (``reply_to``, ``scheduled_at``).
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import mimetypes
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -32,7 +34,7 @@ VALUE_MAX = 256
 
 MAIL_FIELDS = (
     *("from", "to", "cc", "bcc", "replyTo", "subject", "html", "text", "attachments", "headers", "tags", "metadata"),
-    *("priority", "category", "stream", "scheduledAt", "referenceType", "referenceId", "test"),
+    *("priority", "category", "stream", "scheduledAt", "expiresAt", "referenceType", "referenceId", "test"),
 )
 _LATER = "is not supported by this version"
 _UNSUPPORTED = {
@@ -71,11 +73,13 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
         category=fields.text("category", NAME_MAX),
         stream=fields.text("stream", NAME_MAX),
         scheduled_at=fields.parsed("scheduledAt", iso_instant),
+        expires_at=fields.parsed("expiresAt", iso_instant),
         reference_type=fields.text("referenceType", NAME_MAX),
         reference_id=fields.text("referenceId", VALUE_MAX),
         simulate=fields.word("test", SIMULATIONS),
     )
     _require(fields, draft)
+    _check_expiry(fields, draft)
     return draft if problems.count == before else None
 
 
@@ -84,6 +88,15 @@ def _require(fields: ObjectReader, draft: Draft) -> None:
         fields.problem("to", "is required: 1 to 50 addresses")
     if not fields.raw("html") and not fields.raw("text") and "template" not in _refused(fields):
         fields.problems.add("text", "an e-mail needs html or text", status=422, code="missing_content")
+
+
+def _check_expiry(fields: ObjectReader, draft: Draft) -> None:
+    if draft.expires_at is None:
+        return
+    if draft.expires_at <= datetime.now(UTC):
+        fields.problem("expiresAt", "is past: give a time to come, by which the mail is worth sending")
+    elif draft.scheduled_at is not None and draft.expires_at <= draft.scheduled_at:
+        fields.problem("expiresAt", "must be after scheduledAt: the mail would never be sent")
 
 
 def _refused(fields: ObjectReader) -> set[str]:

@@ -64,6 +64,11 @@ MAIL = Schema(
         "category": _STRING,
         "stream": _STRING,
         "scheduledAt": _TIME,
+        "expiresAt": Schema(
+            type=OpenAPIType.STRING,
+            format=OpenAPIFormat.DATE_TIME,
+            description="ISO 8601 with a zone: not started by then, the mail is cancelled",
+        ),
         "referenceType": _STRING,
         "referenceId": _STRING,
         "test": Schema(type=OpenAPIType.STRING, enum=list(SIMULATIONS), description="No SMTP: the mail ends like this"),

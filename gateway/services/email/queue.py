@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,8 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.engine import Engine
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.jobs.job import OPEN, PRIORITY_MAX, Inserted, JobRecord, JobState, NewJob
-from gateway.jobs.policy import QueuePolicy, RateLimit, Retention
-from gateway.services.email.schemas import EmailJobData
+from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, rate_or_none
+from gateway.services.email.schemas import EmailJobData, SendTimes
 from gateway.services.email.store import Held, MailStore
 from gateway.settings import Settings
 
@@ -43,13 +44,28 @@ def email_policy(settings: Settings) -> QueuePolicy:
             failed_s=settings.failed_retention_s,
         ),
         max_waiting=settings.email_queue_max_waiting,
+        group_concurrency=settings.email_group_concurrency or None,
+        group_rate=rate_or_none(settings.email_group_rate_max, settings.email_group_rate_duration_ms),
     )
 
 
-def send_job(job_id: UUID, data: EmailJobData, run_at: datetime | None = None) -> NewJob:
-    """The job of a mail. It carries ids only: what the mail says stays in its row."""
-    args = msgspec.to_builtins(data)
-    return NewJob(id=job_id, queue=EMAIL_QUEUE, task=SEND_TASK, args=args, priority=data.priority, run_at=run_at)
+def send_job(job_id: UUID, data: EmailJobData, times: SendTimes, tags: Sequence[dict[str, str]]) -> NewJob:
+    """The job of a mail. It carries ids and the mail's tags: what the mail says stays in its row."""
+    return NewJob(
+        id=job_id,
+        queue=EMAIL_QUEUE,
+        task=SEND_TASK,
+        args=msgspec.to_builtins(data),
+        priority=data.priority,
+        run_at=times.scheduled_at,
+        expires_at=times.expires_at,
+        tags=job_tags(tags),
+    )
+
+
+def job_tags(tags: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    """A mail's tags as its job has them: ``name:value``, or the name alone when there is no value."""
+    return tuple(dict.fromkeys(f"{tag['name']}:{tag['value']}" if tag["value"] else tag["name"] for tag in tags))
 
 
 class QueueStats(msgspec.Struct, frozen=True):
@@ -98,8 +114,8 @@ class EmailQueueService:
                 raise MailNotFound(f"no mail {data.queue_id}")
             if held.job_state in OPEN:
                 return _open_job(held)
-            job = send_job(uuid7(), data, run_at)
-            await self._store.set_job(connection, mail_id, job.id, data.priority, run_at)
+            job = send_job(uuid7(), data, SendTimes(run_at, held.expires_at), held.tags)
+            await self._store.set_job(connection, mail_id, job)
             added = await self._engine.insert(connection, [job])
         await self._engine.offer(added)
         return added[0]

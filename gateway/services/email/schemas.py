@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -34,6 +34,13 @@ class EmailJobData(msgspec.Struct, frozen=True, rename="camel"):
     queue_id: str
     priority: int = 0
     user_id: str | None = None
+
+
+class SendTimes(NamedTuple):
+    """Not before, and not after unless it was tried by then. None: at once, and however late."""
+
+    scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 class EmailJobResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -68,9 +75,14 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     category: str | None = None
     stream: str | None = None
     scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
     reference_type: str | None = None
     reference_id: str | None = None
     simulate: str | None = None
+
+    @property
+    def times(self) -> SendTimes:
+        return SendTimes(self.scheduled_at, self.expires_at)
 
 
 class Accepted(msgspec.Struct, frozen=True, rename="camel"):
@@ -148,6 +160,7 @@ class MailSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     uncertain: bool
     error: str | None
     scheduled_at: datetime | None
+    expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
     sent_at: datetime | None

@@ -102,11 +102,16 @@ class EmailService:
         return await self._once(call, work)
 
     async def reschedule(self, caller: Principal, mail_id: UUID, moment: datetime) -> MailSummary:
-        """Send a scheduled mail at another time; a past one means now. Raises Problem 404 and 409 ``not_scheduled``."""
+        """Send a scheduled mail at another time; a past one means now. Raises Problem 404, 409 ``not_scheduled``, and
+        400 for a time at which it has expired."""
         mail = await self._changeable(caller, mail_id)
         try:
             if mail.status != "scheduled":
                 raise WrongState(mail.job_id, mail.status, "")
+            if mail.expires_at is not None and moment >= mail.expires_at:
+                message = f"must be before {mail.expires_at:%Y-%m-%dT%H:%M:%SZ}, the mail's expiresAt"
+                details = [{"field": "scheduledAt", "message": message}]
+                raise Problem(400, "validation_error", f"scheduledAt: {message}", details=details)
             await self._engine.reschedule(mail.job_id, moment)
         except (WrongState, JobNotFound):
             status = (await self._changeable(caller, mail_id)).status
@@ -162,7 +167,7 @@ class EmailService:
         return [[next(accepted) for _ in mails] for mails in requests]
 
     async def _insert(self, connection: Connection, mails: list[NewMail], inserted: list[Inserted]) -> list[Accepted]:
-        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.scheduled_at) for mail in mails]
+        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.times, mail.draft.tags) for mail in mails]
         self._engine.admit(jobs)
         statuses = await self.store.insert(connection, mails)
         inserted += await self._engine.insert(connection, jobs)

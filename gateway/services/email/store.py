@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.job import NewJob
 from gateway.services.email.message import Attachment
 from gateway.services.email.schemas import (
     AttachmentView,
@@ -95,12 +96,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail locked for the rest of the transaction, and its job; ``job_state`` is None when the job was pruned."""
+    """A mail locked for the rest of the transaction, and its job; ``job_state`` is None when the job was pruned.
+    ``expires_at`` only while the mail waits for its first attempt."""
 
     job_id: UUID
     job_state: str | None
     priority: int | None
     seq: int | None
+    expires_at: datetime | None
+    tags: list[dict[str, str]]
 
 
 class MailStore:
@@ -131,13 +135,7 @@ class MailStore:
     async def orphans(self, limit: int) -> list[tuple[EmailJobData, datetime | None]]:
         """Mails that wait for a job that does not exist, and when they were to be sent."""
         rows = await self._pool.fetch(SQL["reconcile"], limit)
-        return [
-            (
-                EmailJobData(queue_id=str(row["id"]), priority=row["priority"], user_id=row["user_id"]),
-                row["scheduled_at"],
-            )
-            for row in rows
-        ]
+        return [(EmailJobData(str(row["id"]), row["priority"], row["user_id"]), row["scheduled_at"]) for row in rows]
 
     async def copy_attachments(self, connection: Connection, source: UUID, target: UUID) -> None:
         await connection.execute(SQL["copy_attachments"], source, target)
@@ -150,10 +148,9 @@ class MailStore:
         row = await connection.fetchrow(SQL["lock_mail"], mail_id)
         return Held(**row) if row else None
 
-    async def set_job(
-        self, connection: Connection, mail_id: UUID, job_id: UUID, priority: int, run_at: datetime | None
-    ) -> None:
-        await connection.execute(SQL["set_job"], mail_id, job_id, priority, run_at)
+    async def set_job(self, connection: Connection, mail_id: UUID, job: NewJob) -> None:
+        times = (job.run_at, job.expires_at)
+        await connection.execute(SQL["set_job"], mail_id, job.id, job.priority, *times)
 
     # Sending.
 
@@ -252,6 +249,7 @@ def _mail_row(mail: NewMail) -> dict[str, Any]:
         "reference_id": draft.reference_id,
         "simulate": draft.simulate,
         "scheduled_at": draft.scheduled_at,
+        "expires_at": draft.expires_at,
     }
 
 
@@ -284,5 +282,15 @@ def _summary(row: Row) -> MailSummary:
 
 _SAME_NAMES = (
     *("reply_to", "subject", "tags", "metadata", "priority", "category", "stream", "reference_type", "reference_id"),
-    *("resend_of", "message_id", "uncertain", "error", "scheduled_at", "created_at", "updated_at", "sent_at"),
+    *(
+        "resend_of",
+        "message_id",
+        "uncertain",
+        "error",
+        "scheduled_at",
+        "expires_at",
+        "created_at",
+        "updated_at",
+        "sent_at",
+    ),
 )
