@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from gateway.jobs.job import ClaimedJob
 
@@ -20,7 +23,8 @@ class Ignored(Exception):
 @dataclass(slots=True, eq=False)
 class Attempt:
     """``lease_ends``: on this process's monotonic clock, written by the lease keeper. ``cause`` and ``reason``: why it
-    is being cancelled (lost, shutdown, timeout, cancelled), written once by ``cancel``."""
+    is being cancelled (lost, shutdown, timeout, cancelled), written once by ``cancel``. ``started`` and ``ended`` are
+    monotonic seconds."""
 
     job: ClaimedJob
     worker: str
@@ -29,10 +33,12 @@ class Attempt:
     cause: str | None = None
     reason: str = ""
     started: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
     _task: asyncio.Task[Any] | None = None
     _ended: asyncio.Future[None] | None = None
     _timers: list[asyncio.TimerHandle] = field(default_factory=list)
     _irrevocable: bool = False
+    _given_up: bool = False  # it was cancelled and does not end: nobody waits for it any longer
 
     @property
     def deadline_s(self) -> float:
@@ -53,7 +59,7 @@ class Attempt:
             return
         self.cause, self.reason = cause, reason
         self._task.cancel()
-        self._timers.append(asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._end))
+        self._timers.append(asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._give_up))
 
     async def perform(self, performing: Coroutine[Any, Any, object]) -> object:
         """The task's result; raises what it raised.
@@ -62,21 +68,35 @@ class Attempt:
         ``Ignored`` when it does not end although it was: it then goes on by itself, and nothing waits for it.
         """
         loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(performing)
-        self._ended = loop.create_future()  # by its task, or because nobody waits for that any longer
+        self._task = loop.create_task(performing, context=self._log_context())
         self._task.add_done_callback(self._end)
         self._timers.append(loop.call_later(self.timeout_s, self.cancel, "timeout"))
         try:
-            await asyncio.shield(self._ended)
+            await self._until_ended(loop)
         except asyncio.CancelledError:  # the slot itself is being stopped
             self.cancel("shutdown")
-            await self._ended
+            await self._until_ended(loop)
         finally:
             for timer in self._timers:
                 timer.cancel()
         if not self._task.done():
             raise Ignored
         return self._task.result()
+
+    async def _until_ended(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._task is not None and not (self._task.done() or self._given_up):
+            self._ended = loop.create_future()
+            await self._ended
+
+    def _log_context(self) -> contextvars.Context:
+        """The task's own: what it logs says which job it is, and nothing of whoever started the slot."""
+        context = contextvars.Context()
+        context.run(structlog.contextvars.bind_contextvars, job_id=str(self.job.id), queue=self.job.queue)
+        return context
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._end()
 
     def _end(self, _task: asyncio.Task[Any] | None = None) -> None:
         if self._ended is not None and not self._ended.done():

@@ -37,7 +37,7 @@ class Engine:
         self._store = store
         self._records = records
         self._dispatcher = dispatcher
-        self._submits: Batcher[NewJob, Inserted] = Batcher("submit", self._commit, _MOST_AT_ONCE)
+        self._submits: Batcher[NewJob, Inserted] = Batcher("submit", self._commit, _MOST_AT_ONCE, at_once=2)
         self.backlog = Backlog(registry, records.counts)
 
     @property

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter, defaultdict
 from collections.abc import Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,7 @@ import structlog
 from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs import outcomes
 from gateway.jobs.attempt import Attempt, Ignored
+from gateway.jobs.batcher import NEVER
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import Cancel, Fail, Snooze, TaskSignal, UnknownTask
 from gateway.jobs.events import Events, JobSettled
@@ -23,7 +26,7 @@ from gateway.jobs.job import ClaimedJob, Inserted, JobState
 from gateway.jobs.outcomes import Cause, Ended, Moment
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Registry
-from gateway.jobs.settler import Refused, Settler
+from gateway.jobs.settler import Settler
 from gateway.jobs.store import Store
 
 log = structlog.get_logger(__name__)
@@ -33,7 +36,9 @@ _UNKNOWN_TASK_REST_S = 30.0  # another replica, newer than this one, may know th
 
 class Executor:
     def __init__(self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events) -> None:
-        self.running: dict[tuple[UUID, int], Attempt] = {}
+        self.running: dict[tuple[UUID, int], Attempt] = {}  # until they are settled: their leases are renewed
+        self._performing: Counter[str] = Counter()  # by queue
+        self._settling: defaultdict[str, set[asyncio.Future[Any]]] = defaultdict(set)  # by queue: their last steps
         self._registry = registry
         self._store = store
         self._dispatcher = dispatcher
@@ -42,7 +47,8 @@ class Executor:
         self._random = random.Random()  # noqa: S311  spreads retries, protects nothing
 
     async def run(self, job: ClaimedJob, asked: float) -> None:
-        """Run one claimed attempt to its end: a settlement, or a lease that was lost.
+        """Run one claimed attempt until its task ended. What came of it is settled behind this call, so that a slot's
+        next job does not wait for a commit; ``settled`` waits for that.
 
         ``asked``: when the claim was asked for, on the monotonic clock. The lease counts from then, so that a process
         that froze between claim and start knows that it may be too late.
@@ -55,20 +61,31 @@ class Executor:
             lease_ends=asked + self._store.lease_ms / 1000,
         )
         self.running[job.id, job.fence] = attempt
+        self._performing[job.queue] += 1
         try:
-            with structlog.contextvars.bound_contextvars(job_id=str(job.id), queue=job.queue):
-                ended = await self._perform(attempt, policy)
-                if ended.pause_s is not None:  # first, or another slot would take the job in between
-                    await self._pause(job.queue, ended.pause_s, ended.error or "asked to rest")
-                settled = await self._settle(attempt, policy, ended)
-                self._publish(attempt, ended, settled)
-                if settled is not None and settled.state is JobState.WAITING:
-                    await self._dispatcher.offer([settled])
+            ended = await self._perform(attempt, policy)
+            if ended.pause_s is not None:  # first, or another slot would take the job in between
+                await self._pause(job.queue, ended.pause_s, ended.error or "asked to rest")
+        except BaseException:
+            self._forget(attempt)
+            raise
         finally:
-            del self.running[job.id, job.fence]
+            self._performing[job.queue] -= 1
+            attempt.ended = time.monotonic()
+        self._settle(attempt, policy, ended)
 
-    def busy(self, queue: str) -> int:
-        return sum(1 for attempt in self.running.values() if attempt.job.queue == queue)
+    def performing(self, queue: str) -> int:
+        """How many attempts run."""
+        return self._performing[queue]
+
+    def unsettled(self, queue: str) -> int:
+        """How many attempts have ended and are not settled yet."""
+        return len(self._settling[queue])
+
+    async def settled(self, queue: str) -> None:
+        """Returns once one of the queue's endings has been settled, or at once when none is left."""
+        if settling := self._settling[queue]:
+            await asyncio.wait(settling, return_when=asyncio.FIRST_COMPLETED)
 
     async def hand_back(self, jobs: list[ClaimedJob]) -> None:
         """Give back claims that were never started (the slots closed meanwhile)."""
@@ -98,12 +115,14 @@ class Executor:
         except asyncio.CancelledError:
             return self._cancelled(attempt, policy)
         except Ignored:
-            log.error("task_ignores_cancellation", task=job.task, cause=attempt.cause, attempt=job.attempt)
+            log.error(
+                "task_ignores_cancellation", **_job(attempt), task=job.task, cause=attempt.cause, attempt=job.attempt
+            )
             return self._cancelled(attempt, policy)
         except TaskSignal as signal:
             return outcomes.signalled(job, policy, self._moment(), signal)
         except Exception as error:  # whatever a task raises is its failure, never the worker's
-            log.warning("task_raised", task=job.task, attempt=job.attempt, exc_info=error)
+            log.warning("task_raised", **_job(attempt), task=job.task, attempt=job.attempt, exc_info=error)
             return outcomes.signalled(job, policy, self._moment(), error)
 
     def _cancelled(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
@@ -120,29 +139,55 @@ class Executor:
             case cause:
                 return outcomes.interrupted(job, moment, f"interrupted: {cause}")
 
-    async def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> Inserted | None:
+    def _settle(self, attempt: Attempt, policy: QueuePolicy, ended: Ended) -> None:
         if attempt.cause == "lost":
-            return None
+            self._forget(attempt)
+            self._publish(attempt, ended, None)
+            return
         attempt.irrevocable()  # it has ended: nothing is left to cancel, only to settle
-        try:
-            return await self._settler.settle(ended.settlement)
-        except Refused as error:
-            log.error("settlement_refused", outcome=ended.kind, exc_info=error)
+        settling = self._settler.put(ended.settlement)
+        settling.add_done_callback(partial(self._settled_as, attempt, policy, ended))
+        self._until_settled(attempt, settling)
+
+    def _until_settled(self, attempt: Attempt, last_step: asyncio.Future[Any]) -> None:
+        steps = self._settling[attempt.job.queue]
+        steps.add(last_step)
+        last_step.add_done_callback(steps.discard)
+
+    def _settled_as(
+        self, attempt: Attempt, policy: QueuePolicy, ended: Ended, settling: asyncio.Future[Inserted | None]
+    ) -> None:
+        error = settling.exception()
+        if isinstance(error, NEVER) and ended.settlement.result is not None:
+            log.error("settlement_refused", **_job(attempt), outcome=ended.kind, exc_info=error)
             reason = f"its result could not be stored: {error}"
-            fallback = outcomes.signalled(attempt.job, policy, self._moment(), Fail(reason))
-            return await self._settler.settle(fallback.settlement)
+            self._settle(attempt, policy, outcomes.signalled(attempt.job, policy, self._moment(), Fail(reason)))
+            return
+        self._forget(attempt)
+        if error is not None:  # nobody holds it now: its lease runs out, and it is rescued
+            log.error("settlement_failed", **_job(attempt), outcome=ended.kind, exc_info=error)
+            return
+        settled = settling.result()
+        self._publish(attempt, ended, settled)
+        if settled is not None and settled.group is not None:
+            self._dispatcher.moved([settled])
+        if settled is not None and settled.state is JobState.WAITING:
+            self._until_settled(attempt, asyncio.ensure_future(self._dispatcher.offer([settled])))
+
+    def _forget(self, attempt: Attempt) -> None:
+        del self.running[attempt.job.id, attempt.job.fence]
 
     def _publish(self, attempt: Attempt, ended: Ended, settled: Inserted | None) -> None:
         job = attempt.job
         if settled is None:
-            log.warning("lease_lost", attempt=job.attempt, outcome=ended.kind)
+            log.warning("lease_lost", **_job(attempt), attempt=job.attempt, outcome=ended.kind)
         self._events.publish(
             JobSettled(
                 job=job,
                 kind=ended.kind if settled else "lost",
                 state=settled.state if settled else None,
                 wait_s=max(0.0, (job.claimed_at - job.ready_at).total_seconds()),
-                run_s=time.monotonic() - attempt.started,
+                run_s=attempt.ended - attempt.started,
                 error=ended.error,
             )
         )
@@ -162,3 +207,8 @@ def _json(result: object) -> str:
     """The result as JSON that PostgreSQL can store. Raises ``TypeError`` for what cannot be written as JSON."""
     text = msgspec.json.encode(result).decode()
     return text.replace("\\u0000", "\\ufffd")
+
+
+def _job(attempt: Attempt) -> dict[str, str]:
+    """For log lines from outside of the task."""
+    return {"job_id": str(attempt.job.id), "queue": attempt.job.queue}

@@ -39,6 +39,10 @@ class Settler:
         except NEVER as error:
             raise Refused(str(error)) from error
 
+    def put(self, settlement: Settlement) -> asyncio.Future[Inserted | None]:
+        """``settle`` for one who goes on meanwhile; where that raises ``Refused``, the future has one of ``NEVER``."""
+        return self._batches.put(settlement)
+
     async def settle_all(self, settlements: Sequence[Settlement]) -> list[Inserted | None]:
         try:
             return await self._batches.add_all(settlements)

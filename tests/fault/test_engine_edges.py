@@ -82,6 +82,7 @@ async def test_B_a_process_that_froze_between_claim_and_start_does_not_begin(poo
         job_id = await one.submit(1)
         (claimed,) = (await one.store.claim_due(policy(), 1)).jobs
         await one.executor.run(claimed, asked=time.monotonic() - 31)
+        await one.executor.settled(claimed.queue)
         assert one.script.started == []
         job = await one.engine.get(job_id)
         assert (job.state, job.attempts) == (JobState.WAITING, 0)
