@@ -3,8 +3,8 @@
 SAQ's slot asks ``dequeue`` for one job; the pump fetches for all slots that ask at the same moment. While more jobs are
 ready a slot goes on with the next one inside the same SAQ job, its *turn* (docs/decisions/0014-slots-take-turns.md).
 What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in the ledger,
-so SAQ's own bookkeeping hooks are empty (``saq_queue``). Of its worker only ``SIGNALS``, ``upkeep`` and ``_process`` are
-replaced.
+so SAQ's own bookkeeping hooks are empty (``saq_queue``). Only ``SIGNALS``, ``upkeep`` and ``_process`` of its
+worker are replaced.
 """
 
 from __future__ import annotations
