@@ -15,6 +15,8 @@ from gateway.jobs.inspector import Inspector
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Task
+from gateway.jobs.schedule import NewSchedule
+from gateway.jobs.schedules import Schedules
 from gateway.settings import Settings
 
 
@@ -26,6 +28,7 @@ class Platform:
     pool: asyncpg.Pool[asyncpg.Record]
     engine: Engine
     inspector: Inspector
+    schedules: Schedules
 
 
 # How a route asks for it: the app provides it under the name "platform".
@@ -35,7 +38,7 @@ ThePlatform = NamedDependency[SkipValidation[Platform]]
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One folder of ``services/``. ``components`` start before the workers (in order) and stop after them (reversed);
-    ``chores`` run on the elected leader."""
+    ``chores`` run on the elected leader; the jobs of ``schedules`` run like any other (docs/schedules.md)."""
 
     name: str
     queues: tuple[QueuePolicy, ...]
@@ -43,3 +46,4 @@ class Feature:
     routes: tuple[Any, ...]
     components: tuple[Component, ...] = ()
     chores: tuple[Chore, ...] = ()
+    schedules: tuple[NewSchedule, ...] = ()

@@ -41,6 +41,8 @@ from gateway.jobs.presence import Presence
 from gateway.jobs.records import Records
 from gateway.jobs.redis_link import RedisLink, RedisUse
 from gateway.jobs.registry import Registry
+from gateway.jobs.scheduler import Scheduler
+from gateway.jobs.schedules import Schedules
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
@@ -101,7 +103,7 @@ class Runtime:
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events, self._groups)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
-        self.platform = Platform(settings, pool, self.engine, inspector)
+        self.platform = Platform(settings, pool, self.engine, inspector, Schedules(pool, self.engine))
         self.features = self._features()
         self.workers = self._workers()
         self.controls = Controls(self._vital, self._registry, self.dispatcher)
@@ -134,6 +136,8 @@ class Runtime:
                 self._registry.add_queue(policy)
             for task in feature.tasks:
                 self._registry.add_task(task)
+            for schedule in feature.schedules:
+                self.platform.schedules.declare(schedule)
         return features
 
     def _workers(self) -> tuple[QueueWorker, ...]:
@@ -204,6 +208,7 @@ class Runtime:
 
     async def _start_components(self) -> None:
         await self._store.ensure_queues(self._registry.queue_names)
+        await self.platform.schedules.ensure()
         for component in self._components():
             self._started.append(component)
             await component.start()
@@ -257,6 +262,7 @@ class Runtime:
             Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
         )
         components.append(Maintenance(Records(self._vital), self.replica_id, chores))
+        components.append(Scheduler(self._vital, self.engine))
         if not self.workers:
             return components
         components += [component for feature in self.features for component in feature.components]

@@ -85,6 +85,10 @@ class Registry:
     def queue_names(self) -> tuple[str, ...]:
         return tuple(self._queues)
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(self._tasks)
+
     def queue(self, name: str) -> QueuePolicy:
         """The policy as it holds now."""
         return self._known(self._queues, name)

@@ -26,6 +26,7 @@ from gateway.jobs.job import NewJob
 from gateway.jobs.policy import QueuePolicy, RateLimit
 from gateway.jobs.records import Records, Replica
 from gateway.jobs.registry import Registry
+from gateway.jobs.schedules import Schedules
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.settings import load
@@ -57,7 +58,7 @@ def platform(pool: asyncpg.Pool[asyncpg.Record], database_url: str, tmp_path: An
     engine = Engine(registry, store, Records(pool), dispatcher, UniqueJobs(pool, store))
     settings = load({"DATABASE_URL": database_url, "JWT_SECRET": SECRET}, tmp_path, serving=False).settings
     inspector = Inspector(pool, engine, store, dispatcher)
-    return Platform(settings=settings, pool=pool, engine=engine, inspector=inspector)
+    return Platform(settings=settings, pool=pool, engine=engine, inspector=inspector, schedules=Schedules(pool, engine))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from litestar.middleware.authentication import AbstractAuthenticationMiddleware,
 from gateway.access import SCOPES_OF, Principal, Role, Scope
 from gateway.feature import Feature, Platform
 from gateway.jobs.policy import QueuePolicy
+from gateway.jobs.schedules import Schedules
 from gateway.problem import Problem
 from gateway.services import email
 from gateway.services.email.queue import EmailQueueService, email_policy
@@ -144,7 +145,10 @@ async def mail_app(
     loaded = load(environment, directory, serving=False).settings
     counted: list[tuple[str, str]] = []
     async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
-        platform = Platform(settings=loaded, pool=pool, engine=running.engine, inspector=running.inspector)
+        schedules = Schedules(pool, running.engine)
+        platform = Platform(
+            settings=loaded, pool=pool, engine=running.engine, inspector=running.inspector, schedules=schedules
+        )
         feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
         for task in feature.tasks:
             running.engine.registry.add_task(task)
