@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from gateway.jobs.job import JobRecord, JobState
+from gateway.jobs.policy import QueuePolicy, RateLimit
 from gateway.jobs.records import QueueStatus, Replica
 from gateway.jobs.store import SQL, Row
 
@@ -24,6 +25,7 @@ class Reason(StrEnum):
     PAUSED = "paused"
     NO_WORKER = "no_worker"
     LIMITED = "limited"
+    BLOCKED_BY_KEY = "blocked_by_key"
     BUSY = "busy"
     BEHIND = "behind"
     SCHEDULED = "scheduled"
@@ -45,7 +47,7 @@ class Hindrance(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     """``now`` is the ledger's time. ``slots``: of all live replicas that take jobs of the queue; ``limited_until``:
-    when the rate limit lets the next job start, None: now."""
+    when the rate limit lets the next job start, None: now. ``ready`` False: all that wait are blocked."""
 
     now: datetime
     waiting: int
@@ -55,25 +57,45 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
     paused_until: datetime | None = None
     pause_reason: str | None = None
     limited_until: datetime | None = None
+    ready: bool = True
 
     @property
     def paused(self) -> bool:
         return self.paused_at is not None and (self.paused_until is None or self.paused_until > self.now)
 
 
+class GroupFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A group whose turn a job waits for. ``running`` and ``ready`` jobs of it have their turn, ``starts`` of it are in
+    the rate's window, which has room at ``opens_at``; ``ahead`` more are blocked before the job."""
+
+    name: str
+    running: int
+    ready: int
+    starts: int
+    opens_at: datetime | None
+    ahead: int
+    concurrency: int | None
+    rate: RateLimit | None
+
+
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """``last``: how the attempt before ended (``AttemptError.kind``), None: there was none."""
+    """``last``: how the attempt before ended (``AttemptError.kind``), None: there was none. ``group``: None for a job
+    that is not blocked."""
 
     state: JobState
     run_at: datetime
     last: str | None = None
     ahead: int = 0
+    group: GroupFacts | None = None
 
 
 def why_queue(facts: QueueFacts) -> list[Hindrance]:
     """What holds the queue's next job back; what has to end first comes first. Never empty."""
     if not facts.waiting:
         return [Hindrance(reason=Reason.NOTHING_WAITS, message="no job waits")]
+    if not facts.ready:
+        blocked = Hindrance(reason=Reason.BLOCKED_BY_KEY, message="every waiting job waits for its group's turn")
+        return [*_hindrances(facts), blocked]
     return _hindrances(facts) or [Hindrance(reason=Reason.NEXT, message="nothing: free slots take the next jobs now")]
 
 
@@ -84,7 +106,9 @@ def why_job(job: JobFacts, queue: QueueFacts) -> list[Hindrance]:
     if job.state is not JobState.WAITING:
         return []
     found = _hindrances(queue)
-    if job.ahead:
+    if job.group is not None:
+        found.append(_group(job.group))
+    elif job.ahead:
         found.append(Hindrance(reason=Reason.BEHIND, message=_ahead(job.ahead), ahead=job.ahead))
     return found or [Hindrance(reason=Reason.NEXT, message="nothing: a free slot takes it now", ahead=0)]
 
@@ -108,6 +132,28 @@ def _pause(facts: QueueFacts) -> Hindrance:
     why = f": {facts.pause_reason}" if facts.pause_reason else ""
     message = f"the queue is paused {until}{why}"
     return Hindrance(reason=Reason.PAUSED, message=message, since=facts.paused_at, until=facts.paused_until)
+
+
+def _group(group: GroupFacts) -> Hindrance:
+    """The first of what holds: the group's concurrency, its rate, the groups' fair share of the line."""
+    name, until = f"group '{group.name}'", None
+    turns = f"{group.running} {_jobs(group.running)} of its {name} run, {group.ready} are ready"
+    if group.concurrency is not None and group.running + group.ready >= group.concurrency:
+        message = f"{turns}, limit {group.concurrency}"
+    elif group.rate is not None and group.starts + group.ready >= group.rate.max:
+        until = group.opens_at if group.starts else None
+        message = f"the rate limit of its {name} is used up" + (f" until {_clock(until)}" if until else "")
+    elif group.ready:
+        message = f"{turns}, and then other groups have their turn"
+    else:
+        message = f"the turn of its {name} comes within a second"
+    if group.ahead:
+        message += f"; {_ahead(group.ahead)} in its group"
+    return Hindrance(reason=Reason.BLOCKED_BY_KEY, message=message, until=until, ahead=group.ahead)
+
+
+def _jobs(number: int) -> str:
+    return "job" if number == 1 else "jobs"
 
 
 def _delay(job: JobFacts, queue: QueueFacts) -> Hindrance:
@@ -152,11 +198,21 @@ class Waiting:
 
     async def of_job(self, job: JobRecord, status: QueueStatus, replicas: Sequence[Replica]) -> list[Hindrance]:
         """``status``: of the job's queue."""
-        waits = job.state is JobState.WAITING
+        waits = job.state is JobState.WAITING and not job.blocked
         ahead = await self._pool.fetchval(SQL["jobs_ahead"], job.id, AHEAD_MAX) if waits else 0
         last = job.errors[-1].kind if job.errors else None
-        facts = JobFacts(state=job.state, run_at=job.run_at, last=last, ahead=ahead)
+        group = await self._group(job, status.policy)
+        facts = JobFacts(state=job.state, run_at=job.run_at, last=last, ahead=ahead, group=group)
         return why_job(facts, await self._facts(status, replicas))
+
+    async def _group(self, job: JobRecord, policy: QueuePolicy) -> GroupFacts | None:
+        if job.group is None or not job.blocked:
+            return None
+        rate = policy.group_rate
+        row = await self._pool.fetchrow(SQL["group_facts"], job.id, rate.duration_ms if rate else None, AHEAD_MAX)
+        if row is None:  # it is gone
+            return None
+        return GroupFacts(name=job.group, concurrency=policy.group_concurrency, rate=rate, **dict(row))
 
     async def _facts(self, status: QueueStatus, replicas: Sequence[Replica]) -> QueueFacts:
         rate = status.policy.rate

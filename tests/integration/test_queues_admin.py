@@ -125,6 +125,8 @@ async def test_lists_all_queues_with_exact_numbers(client: Client, platform: Pla
         "attempts": 3,
         "backoffMs": 30_000,
         "timeoutMs": 600_000,
+        "groupConcurrency": None,
+        "groupRateLimit": None,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.jobs.job import JobState
-from gateway.jobs.waiting import AHEAD_MAX, JobFacts, QueueFacts, Reason, why_job, why_queue
+from gateway.jobs.policy import RateLimit
+from gateway.jobs.waiting import AHEAD_MAX, GroupFacts, JobFacts, QueueFacts, Reason, why_job, why_queue
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 SOON, LATER = NOW + timedelta(minutes=1), NOW + timedelta(hours=1)
@@ -40,6 +41,8 @@ def job(state: JobState = JobState.WAITING, **changes: Any) -> JobFacts:
         ({"limited_until": NOW}, [Reason.NEXT]),
         ({"slots": 0, "limited_until": SOON, **PAUSED}, [Reason.PAUSED, Reason.NO_WORKER, Reason.LIMITED]),
         ({"active": 5, "limited_until": SOON}, [Reason.BUSY, Reason.LIMITED]),
+        ({"ready": False}, [Reason.BLOCKED_BY_KEY]),
+        ({"ready": False, **PAUSED}, [Reason.PAUSED, Reason.BLOCKED_BY_KEY]),
     ],
 )
 def test_of_a_queue(changes: dict[str, Any], reasons: list[Reason]) -> None:
@@ -92,6 +95,36 @@ def test_a_pause_is_told_with_its_times_and_its_reason() -> None:
 def test_the_place_in_the_line(ahead: int, message: str) -> None:
     [why] = why_job(job(ahead=ahead), facts())
     assert (why.ahead, why.message) == (ahead, message)
+
+
+def group(**changes: Any) -> GroupFacts:
+    nothing = {"running": 0, "ready": 0, "starts": 0, "opens_at": None, "ahead": 0, "concurrency": None, "rate": None}
+    return GroupFacts(**({"name": "acme"} | nothing | changes))
+
+
+@pytest.mark.parametrize(
+    ("facts_of_group", "message"),
+    [
+        (group(running=1, concurrency=1), "1 job of its group 'acme' run, 0 are ready, limit 1"),
+        (
+            group(running=2, ready=1, concurrency=3, ahead=4),
+            "2 jobs of its group 'acme' run, 1 are ready, limit 3; 4 jobs start before it in its group",
+        ),
+        (
+            group(running=1, starts=5, opens_at=SOON, rate=RateLimit(5, 60_000)),
+            "the rate limit of its group 'acme' is used up until 2026-05-01T12:01:00Z",
+        ),
+        (group(ready=5, rate=RateLimit(5, 60_000)), "the rate limit of its group 'acme' is used up"),
+        (
+            group(running=2, ready=18),
+            "2 jobs of its group 'acme' run, 18 are ready, and then other groups have their turn",
+        ),
+        (group(), "the turn of its group 'acme' comes within a second"),
+    ],
+)
+def test_a_blocked_job_names_what_its_group_waits_for(facts_of_group: GroupFacts, message: str) -> None:
+    [why] = why_job(job(group=facts_of_group), facts())
+    assert (why.reason, why.message, why.ahead) == (Reason.BLOCKED_BY_KEY, message, facts_of_group.ahead)
 
 
 def test_back_off_and_schedule_name_their_time() -> None:

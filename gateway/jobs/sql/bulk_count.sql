@@ -9,6 +9,7 @@
 -- $8 since timestamptz: accepted then or later; NULL = ever
 -- $9 until timestamptz: accepted before then; NULL = ever
 -- $10 key text: the dedupe key; NULL = any
+-- $11 group_key text: whose they are; NULL = anybody's
 SELECT count(*) FROM jobs
 WHERE queue = $1 AND state = ANY ($2::text[])
   AND id >= $3::uuid AND id < $4::uuid
@@ -17,3 +18,4 @@ WHERE queue = $1 AND state = ANY ($2::text[])
   AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
   AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
   AND ($10::text IS NULL OR dedupe_key = $10::text)
+  AND ($11::text IS NULL OR group_key = $11::text)

@@ -5,5 +5,7 @@
 SELECT now() AS now, paused_at, paused_until, pause_reason,
   (SELECT CASE WHEN sum(s.n) >= $2 THEN min(s.at) + $3 * interval '1 millisecond' END
    FROM unnest(start_times, start_counts) AS s(at, n)
-   WHERE s.at > now() - $3 * interval '1 millisecond' AND s.at <= now() + interval '1 second') AS limited_until
+   WHERE s.at > now() - $3 * interval '1 millisecond' AND s.at <= now() + interval '1 second') AS limited_until,
+  EXISTS (SELECT FROM jobs WHERE queue = $1 AND state = 'waiting' AND NOT blocked)
+    OR NOT EXISTS (SELECT FROM jobs WHERE queue = $1 AND state = 'waiting' AND blocked) AS ready
 FROM queues WHERE name = $1
