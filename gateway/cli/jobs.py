@@ -28,20 +28,35 @@ def jobs() -> None:
     "--state", "--status", metavar="STATE[,STATE]", help="waiting, delayed, active, completed, failed, cancelled."
 )
 @click.option("--q", metavar="TEXT", help="Id or its beginning, dedupe key, part of the error, or args.PATH:VALUE.")
+@click.option("--group", metavar="NAME", help="Only this group's.")
+@click.option("--tag", metavar="TAG", help="One of its tags, whole; a mail's are name:value.")
+@click.option("--recipient", metavar="ADDRESS", help="Jobs of mails to this address.")
 @click.option("--since", metavar="TIME", help="Accepted since then: 2h, 15:00, 2026-05-01T15:00+02:00.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
-def list_jobs(queue: str | None, state: str | None, q: str | None, since: str | None, limit: int) -> None:
+def list_jobs(since: str | None, limit: int, **wanted: str | None) -> None:
     """Jobs, newest first. Exit code 5 when there is none."""
     moment = since_of(since, datetime.now().astimezone())
     with connected() as client:
-        found = client.pages(PATH, limit, queue=queue, state=state, q=q, **{"from": moment})
+        found = client.pages(PATH, limit, **wanted, **{"from": moment})
     if invocation().json:
         print_json(found)
     else:
-        columns = ["id", "queue", "task", "state", "priority", "attempts", "created", "error"]
+        columns = ["id", "queue", "task", "state", "priority", "attempts", "group", "created", "error"]
         print_table(columns, [_row(job) for job in found])
     if not found:
-        words = ["no", state or "", "jobs", f"in {queue}" if queue else "", f'that match "{q}"' if q else ""]
+        said = {
+            "queue": "in {}",
+            "group": "of group {}",
+            "tag": "with tag {}",
+            "recipient": "to {}",
+            "q": 'that match "{}"',
+        }
+        words = [
+            "no",
+            wanted["state"],
+            "jobs",
+            *(say.format(wanted[name]) for name, say in said.items() if wanted[name]),
+        ]
         raise CliError(" ".join(word for word in words if word), Exit.NOTHING_MATCHED)
 
 
@@ -66,4 +81,5 @@ for command in (retry_jobs, cancel_jobs, promote_jobs, remove_jobs, replay_job):
 def _row(job: dict[str, Any]) -> list[Any]:
     attempts = f"{job['attempts']}/{job['maxAttempts']}"
     created = ago(job["createdAt"])
-    return [job["id"], job["queue"], job["task"], job["state"], job["priority"], attempts, created, job["error"]]
+    said = [job[name] for name in ("id", "queue", "task", "state", "priority")]
+    return [*said, attempts, job["group"], created, job["error"]]

@@ -51,6 +51,9 @@ class Many:
     queue: str | None
     state: str | None
     q: str | None
+    group: str | None
+    tag: str | None
+    recipient: str | None
     since: str | None
     dry_run: bool
     yes: bool
@@ -58,7 +61,8 @@ class Many:
 
     @property
     def given(self) -> bool:
-        return any((self.state, self.q, self.since, self.dry_run, self.yes, self.detach))
+        chosen = (self.state, self.q, self.group, self.tag, self.recipient, self.since)
+        return any((*chosen, self.dry_run, self.yes, self.detach))
 
 
 def many(command: F) -> F:
@@ -68,6 +72,9 @@ def many(command: F) -> F:
             click.option("--queue", metavar="NAME", help="Many jobs of this queue, by the options below."),
             click.option("--state", "--status", metavar="STATE[,STATE]", help="Jobs that stand so."),
             click.option("--q", metavar="TEXT", help="Id, dedupe key, part of the error, or args.PATH:VALUE."),
+            click.option("--group", metavar="NAME", help="Jobs of this group."),
+            click.option("--tag", metavar="TAG", help="Jobs with this tag, whole; a mail's are name:value."),
+            click.option("--recipient", metavar="ADDRESS", help="Jobs of mails to this address."),
             click.option("--since", metavar="TIME", help="Accepted since then: 2h, 2026-05-01T15:00+02:00."),
             click.option("--dry-run", is_flag=True, help="Only say how many there are."),
             click.option("--yes", is_flag=True, help="Do not ask."),
@@ -143,6 +150,9 @@ def _many(client: Client, verb: Verb, options: Many, body: dict[str, Any]) -> No
     chosen = {
         "state": options.state or verb.state,
         "q": options.q,
+        "group": options.group,
+        "tag": options.tag,
+        "recipient": options.recipient,
         "from": since_of(options.since, datetime.now().astimezone()),
     }
     path = f"{QUEUES}/{segment(options.queue or '')}/bulk"

@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from gateway.jobs.candidates import Candidates, Finder, by_knowledge, by_tag
 from gateway.jobs.job import JobRecord, JobState
 from gateway.jobs.records import Records, record_of
 from gateway.jobs.store import SQL, Row
@@ -27,7 +28,7 @@ _WITH_ERROR: Final = tuple(state for state in JobState if state in _SET_ASIDE)
 _FIRST, _LAST = UUID(int=0), UUID(int=2**128 - 1)
 _CLOCKS_DIFFER: Final = timedelta(hours=1)  # ids are made by the hosts' clocks, created_at by the ledger's
 _ID_PART: Final = re.compile(r"[0-9a-f]{4,32}")
-_WORDS: Final = ("id", "key", "error")
+_WORDS: Final = ("id", "key", "error", "group")
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -36,17 +37,21 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     ``id`` is an id or its first characters, without hyphens. ``error`` is a part of the last error, in any case;
     without ``states`` it looks at the jobs that were set aside with one: delayed, failed and cancelled. ``value`` is
     what stands in the argument at ``path`` (dotted, numbers index arrays), as text. ``since`` and ``until`` bound the
-    time of acceptance, ``until`` not included.
+    time of acceptance, ``until`` not included. ``tag`` is one of its tags. ``about`` is what its feature knows of it,
+    by the name of the finder (``{"recipient": "ada@example.com"}``); at most one.
     """
 
     states: tuple[JobState, ...] = ()
     id: str | None = None
     key: str | None = None
+    group: str | None = None
     error: str | None = None
     path: str | None = None
     value: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    tag: str | None = None
+    about: dict[str, str] = {}
 
     @property
     def reads_jobs(self) -> bool:
@@ -78,11 +83,21 @@ class Search:
     def __init__(self, pool: asyncpg.Pool[Row], records: Records) -> None:
         self._pool = pool
         self._records = records
+        self._finders: dict[str, Finder] = {}
+
+    def learn(self, name: str, finder: Finder) -> None:
+        """Find jobs ``about`` something from now on."""
+        self._finders[name] = finder
 
     async def find(self, queues: Sequence[str], wanted: JobFilter, after: UUID | None, limit: int) -> Found:
         """``queues``: all that may match. A job that is older than ``after`` comes after it."""
         low, high = wanted.bounds
         below = high if after is None else min(after, high)
+        if wanted.tag is not None or wanted.about:
+            return await self._among(queues, wanted, (low, below), limit)
+        if wanted.group is not None:
+            given = (_states(wanted), low, below, *_residual(wanted), DEPTH, limit + 1, wanted.group, wanted.key)
+            return _found(await self._pool.fetch(SQL["search_group"], list(queues), *given), limit, DEPTH)
         if wanted.key is not None:
             return await self._by_key(queues, wanted, (low, below), limit)
         statement, states = await self._way(queues, wanted)
@@ -100,15 +115,17 @@ class Search:
         if wanted == JobFilter(states=wanted.states):
             counts = (await self._records.counts()).get(queue)
             return sum(getattr(counts, state) for state in set(wanted.states)) if counts else 0
+        if wanted.tag is not None or wanted.about:
+            return await self._count_pages(queue, wanted)
         low, high = wanted.bounds
         found: int = await self._pool.fetchval(
-            SQL["bulk_count"], queue, list(wanted.states), low, high, *_residual(wanted), wanted.key
+            SQL["bulk_count"], queue, list(wanted.states), low, high, *_residual(wanted), wanted.key, wanted.group
         )
         return found
 
     async def interpret(self, text: str, queues: Sequence[str]) -> JobFilter:
-        """What people mean by ``text``: ``args.PATH:VALUE``, ``id:``, ``key:`` or ``error:`` say it; a word alone is
-        the beginning of an id if a job has such an id, else a key if a job has it, else a part of an error.
+        """What people mean by ``text``: ``args.PATH:VALUE``, ``id:``, ``key:``, ``group:`` or ``error:`` say it; a word
+        alone is the beginning of an id if a job has such an id, else a key if a job has it, else a part of an error.
 
         Raises ValueError with what is wrong.
         """
@@ -131,7 +148,7 @@ class Search:
 
     async def _way(self, queues: Sequence[str], wanted: JobFilter) -> tuple[str, list[JobState]]:
         """The statement that reads least, and the states that it is to be given."""
-        states = list(dict.fromkeys(wanted.states or (_WITH_ERROR if wanted.error is not None else JobState)))
+        states = _states(wanted)
         if wanted.id is not None:
             return SQL["search_newest"], states
         counts = await self._records.counts()
@@ -139,6 +156,40 @@ class Search:
         if few < DEPTH:
             return SQL["search_few"], states
         return SQL["search_set_aside"] if _SET_ASIDE.issuperset(states) else SQL["search_newest"], states
+
+    async def _among(self, queues: Sequence[str], wanted: JobFilter, bounds: tuple[UUID, UUID], limit: int) -> Found:
+        candidates = await self._candidates(wanted, bounds)
+        rows = await self._pool.fetch(
+            SQL["search_among"],
+            list(queues),
+            list(wanted.states),
+            *bounds,
+            *_residual(wanted),
+            *(wanted.key, wanted.group, wanted.tag),
+            candidates.ids,
+            limit + 1,
+        )
+        ids = [row["id"] for row in rows]
+        more = len(ids) > limit
+        return Found(
+            ids=ids[:limit],
+            following=ids[limit - 1] if more else candidates.stopped,
+            searched=candidates.looked_at,
+            complete=more or candidates.stopped is None,
+        )
+
+    async def _candidates(self, wanted: JobFilter, bounds: tuple[UUID, UUID]) -> Candidates:
+        if wanted.about:
+            return await by_knowledge(self._finders, wanted.about, bounds[1], DEPTH)
+        return await by_tag(self._pool, wanted.tag or "", *bounds, DEPTH)
+
+    async def _count_pages(self, queue: str, wanted: JobFilter) -> int:
+        number, after = 0, None
+        while True:
+            found = await self.find([queue], wanted, after, DEPTH)
+            number, after = number + len(found.ids), found.following
+            if after is None:
+                return number
 
     async def _by_key(self, queues: Sequence[str], wanted: JobFilter, bounds: tuple[UUID, UUID], limit: int) -> Found:
         rows = await self._pool.fetch(
@@ -164,6 +215,10 @@ def _found(rows: Sequence[Row], limit: int, depth: int) -> Found:
     return Found(ids=ids, following=rows[-1]["id"], searched=depth, complete=False)
 
 
+def _states(wanted: JobFilter) -> list[JobState]:
+    return list(dict.fromkeys(wanted.states or (_WITH_ERROR if wanted.error is not None else JobState)))
+
+
 def _residual(wanted: JobFilter) -> tuple[Any, ...]:
     return (
         wanted.error.lower() if wanted.error is not None else None,
@@ -183,7 +238,13 @@ def _named(name: str, rest: str) -> JobFilter:
         if part is None:
             raise ValueError("id: takes 4 to 32 hexadecimal digits, with hyphens or without")
         return JobFilter(id=part)
-    return JobFilter(key=rest) if name == "key" else JobFilter(error=rest)
+    match name:
+        case "key":
+            return JobFilter(key=rest)
+        case "group":
+            return JobFilter(group=rest)
+        case _:
+            return JobFilter(error=rest)
 
 
 def _id_part(text: str) -> str | None:

@@ -15,6 +15,7 @@ from litestar.params import FromPath, JSONBody
 from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform, ThePlatform
+from gateway.infra.log import mask_text
 from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import JobState
 from gateway.jobs.operations import IDS_MAX, Action, OperationNotFound, Selection
@@ -49,6 +50,9 @@ class BulkFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     state: str | None = None
     q: str | None = None
     error: str | None = None
+    group: str | None = None
+    tag: str | None = None
+    recipient: str | None = None
     since: str | None = msgspec.field(default=None, name="from")
     until: str | None = None
 
@@ -182,7 +186,7 @@ class BulkAdmin(Controller):
         if data.dry_run:
             return Response(_success({"count": await operations.count(data.action, chosen)}), status_code=200)
         operation = await operations.start(data.action, chosen, request.user.id, data.reason)
-        asked = {"filter": data.filter.given} if data.filter is not None else {"ids": len(data.ids or ())}
+        asked = {"filter": _shown(data.filter)} if data.filter is not None else {"ids": len(data.ids or ())}
         detail = {"action": data.action, "operationId": str(operation.id), "total": operation.total, **asked}
         await _audited(request, platform, "queue.bulk", queue, detail)
         answer = {"operationId": operation.id, "total": operation.total}
@@ -199,6 +203,11 @@ class BulkAdmin(Controller):
         answer = {"completed": 0, "failed": 0} | {str(state): n for state, n in cleaned.items()}
         await _audited(request, platform, "queue.clean", queue, msgspec.to_builtins(data) | {"cleaned": answer})
         return _success({"cleaned": answer})
+
+
+def _shown(asked: BulkFilter) -> dict[str, str]:
+    """For the trail, which outlives the mails: addresses masked."""
+    return {name: mask_text(value) for name, value in asked.given.items()}
 
 
 async def _selection(platform: Platform, queue: str, data: BulkRequest) -> Selection:

@@ -27,6 +27,8 @@ from gateway.web.queues_schemas import (
 )
 
 ERROR_MAX: Final = 200  # characters
+TAG_MAX: Final = 400  # a mail's name and value with the colon are 321 at most
+ADDRESS_MAX: Final = 254
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _YEARS: Final = range(2000, 3000)
 
@@ -37,9 +39,12 @@ QUERY: Final = {
     "q": Schema(
         type=OpenAPIType.STRING,
         description="An id or its first characters, a dedupe key, a part of the error, or args.PATH:VALUE; "
-        "id:, key: and error: in front say which",
+        "id:, key:, group: and error: in front say which",
     ),
     "error": Schema(type=OpenAPIType.STRING, description="A part of the last error"),
+    "tag": Schema(type=OpenAPIType.STRING, description="One of its tags, whole; a mail's are name:value"),
+    "recipient": Schema(type=OpenAPIType.STRING, description="Bare address: jobs of mails to it, in to, cc or bcc"),
+    "group": Schema(type=OpenAPIType.STRING, description="The group that they belong to"),
     "from": _TIME,
     "until": _TIME,
     "cursor": Schema(type=OpenAPIType.STRING, description="page.nextCursor of the page before"),
@@ -88,22 +93,23 @@ async def search_jobs(platform: Platform, queue: str | None, query: Mapping[str,
     found = page.found
     following = None if found.following is None else str(found.following)
     told = JobPage(next_cursor=following, limit=limit)
-    if not found.complete or query.keys() & {"q", "error"}:
+    if not found.complete or query.keys() & {"q", "error", "tag", "recipient"}:
         told = msgspec.structs.replace(told, searched=found.searched, complete=found.complete)
     return [job_view(job) for job in page.jobs], told
 
 
 async def read_filter(platform: Platform, queue: str | None, given: Mapping[str, str], place: str = "") -> JobFilter:
-    """The filter that ``state``, ``q``, ``error``, ``from`` and ``until`` of ``given`` mean. Raises Problem 400 naming
-    the field, with ``place`` before its name."""
-    error = given.get("error")
-    if error is not None and not (0 < len(error) <= ERROR_MAX and error.isprintable()):
-        raise invalid(f"{place}error", f"must be 1 to {ERROR_MAX} printable characters")
+    """The filter that the parameters of the lists mean. Raises Problem 400 naming the field, with ``place`` before its
+    name."""
+    error, group = _part(f"{place}error", given.get("error")), _part(f"{place}group", given.get("group"))
     asked = JobFilter(
         states=states_of(given.get("state")),
         error=error,
+        group=group,
         since=_moment(f"{place}from", given.get("from")),
         until=_moment(f"{place}until", given.get("until")),
+        tag=_part(f"{place}tag", given.get("tag"), TAG_MAX),
+        about=_recipient(f"{place}recipient", given.get("recipient")),
     )
     text = given.get("q")
     if text is None:
@@ -114,8 +120,25 @@ async def read_filter(platform: Platform, queue: str | None, given: Mapping[str,
         raise invalid(f"{place}q", str(problem)) from None
     if meant.error is not None and error is not None:
         raise invalid(f"{place}q", "is taken for a part of the error, which error names already")
-    said = {name: value for name in ("id", "key", "error", "path", "value") if (value := getattr(meant, name))}
+    if meant.group is not None and group is not None:
+        raise invalid(f"{place}q", "names a group, which group names already")
+    said = {name: value for name in ("id", "key", "group", "error", "path", "value") if (value := getattr(meant, name))}
     return msgspec.structs.replace(asked, **said)
+
+
+def _part(field: str, text: str | None, most: int = ERROR_MAX) -> str | None:
+    if text is not None and not (0 < len(text) <= most and text.isprintable()):
+        raise invalid(field, f"must be 1 to {most} printable characters")
+    return text
+
+
+def _recipient(field: str, text: str | None) -> dict[str, str]:
+    address = _part(field, text, ADDRESS_MAX)
+    if address is None:
+        return {}
+    if "@" not in address.strip("@") or " " in address:
+        raise invalid(field, "must be a bare address, as in ada@example.com")
+    return {"recipient": address.lower()}
 
 
 def queue_of(platform: Platform, query: Mapping[str, str]) -> str | None:

@@ -97,6 +97,12 @@ async def test_jobs_are_found_by_what_people_know(run: Run, ledger: asyncpg.Conn
     assert listed(run, "--q", "such") == [two]
     assert listed(run, "--q", "args.n:1", "--queue", "orchestration", "--status", "failed") == [two, one]
     assert listed(run, "--since", "2h") == [two, one]
+    await ledger.execute("UPDATE jobs SET tags = '{plan:pro}' WHERE id::text = $1", one)
+    assert listed(run, "--tag", "plan:pro") == [one]
+    nobody = run("jobs", "ls", "--recipient", "nobody@example.com")
+    assert (nobody.returncode, "no jobs to nobody@example.com" in nobody.stderr) == (5, True)
+    dry = run("jobs", "retry", "--queue", "orchestration", "--tag", "plan:pro", "--dry-run", "--json")
+    assert json.loads(dry.stdout) == {"wouldRetry": 1}
     missing = run("jobs", "ls", "--q", "nothing like it")
     assert (missing.returncode, 'no jobs that match "nothing like it"' in missing.stderr) == (5, True)
     assert run("jobs", "ls", "--q", "args.n").returncode == 2

@@ -132,7 +132,7 @@ async def test_pages_go_on_and_only_searches_tell_how_far_they_looked(
         ("from=yesterday", "from"),
         ("until=2026-01-01T00:00:00", "until"),
         ("from=9999-12-31T23:59:59-14:00", "from"),
-        ("tag=x", "tag"),
+        ("tags=x", "tags"),
         ("q=a&q=b", "q"),
     ],
 )

@@ -46,6 +46,7 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
     settings = platform.settings
     if transport is None and settings.smtp_host is not None:
         transport = SmtpPool(smtp_settings(settings, settings.smtp_host))
+    platform.inspector.search.learn("recipient", MailStore(platform.pool).jobs_of_recipient)
     tasks: tuple[Task[Any], ...] = ()
     components: tuple[Component, ...] = ()
     if transport is not None:

@@ -30,7 +30,8 @@ Connection: TypeAlias = "asyncpg.Connection[Row] | asyncpg.pool.PoolConnectionPr
 
 
 class NewMail(msgspec.Struct, frozen=True, kw_only=True):
-    """A draft with what the gateway decides. ``resend_of``: the mail that it repeats."""
+    """A draft with what the gateway decides. ``group``: the draft's, or the one that the settings give it;
+    ``resend_of``: the mail that it repeats."""
 
     id: UUID
     job_id: UUID
@@ -38,6 +39,7 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None
     message_id: str
     draft: Draft
+    group: str | None = None
     resend_of: UUID | None = None
 
 
@@ -105,6 +107,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None
     expires_at: datetime | None
     tags: list[dict[str, str]]
+    group_key: str | None
 
 
 class MailStore:
@@ -149,8 +152,7 @@ class MailStore:
         return Held(**row) if row else None
 
     async def set_job(self, connection: Connection, mail_id: UUID, job: NewJob) -> None:
-        times = (job.run_at, job.expires_at)
-        await connection.execute(SQL["set_job"], mail_id, job.id, job.priority, *times)
+        await connection.execute(SQL["set_job"], mail_id, job.id, job.priority, job.run_at, job.expires_at)
 
     # Sending.
 
@@ -204,6 +206,11 @@ class MailStore:
         )
         return [_summary(row) for row in rows]
 
+    async def jobs_of_recipient(self, address: str, below: UUID, limit: int) -> list[UUID]:
+        """A finder of jobs (``jobs/candidates.py``); ``address`` is a bare one in any case."""
+        rows = await self._pool.fetch(SQL["find_jobs_of_recipient"], address.lower(), below, limit)
+        return [row["job_id"] for row in rows]
+
     async def bodies(self, mail_id: UUID) -> tuple[str | None, str | None]:
         """HTML and text."""
         row = await self._pool.fetchrow(SQL["get_bodies"], mail_id)
@@ -236,21 +243,15 @@ def _mail_row(mail: NewMail) -> dict[str, Any]:
         "cc_addresses": [address.header for address in draft.cc],
         "bcc_addresses": [address.header for address in draft.bcc],
         "reply_to": [address.header for address in draft.reply_to],
-        "subject": draft.subject,
-        "html": draft.html,
-        "text": draft.text,
-        "headers": draft.headers,
-        "tags": draft.tags,
-        "metadata": draft.metadata,
-        "priority": draft.priority,
-        "category": draft.category,
-        "stream": draft.stream,
-        "reference_type": draft.reference_type,
-        "reference_id": draft.reference_id,
-        "simulate": draft.simulate,
-        "scheduled_at": draft.scheduled_at,
-        "expires_at": draft.expires_at,
+        **{name: getattr(draft, name) for name in _SAME_IN_DRAFT},
+        "group_key": mail.group,
     }
+
+
+_SAME_IN_DRAFT = (
+    *("subject", "html", "text", "headers", "tags", "metadata", "priority", "category", "stream", "reference_type"),
+    *("reference_id", "simulate", "scheduled_at", "expires_at"),
+)
 
 
 def _recipient_rows(mail: NewMail) -> list[dict[str, Any]]:
@@ -276,6 +277,7 @@ def _summary(row: Row) -> MailSummary:
         cc=row["cc_addresses"],
         bcc=row["bcc_addresses"],
         test=row["simulate"],
+        group=row["group_key"],
         **{name: row[name] for name in _SAME_NAMES},
     )
 

@@ -1,0 +1,27 @@
+-- purpose: those of a few jobs that match, newest first
+-- $1 queues text[]: their names
+-- $2 states text[]: empty = all
+-- $3 lowest uuid: no smaller id
+-- $4 below uuid: only smaller ids
+-- $5 error text: part of the error, in lower case; NULL = any
+-- $6 path text[]: where in the argument; NULL = anywhere
+-- $7 value text: what stands at that path
+-- $8 since timestamptz: accepted then or later; NULL = ever
+-- $9 until timestamptz: accepted before then; NULL = ever
+-- $10 key text: the dedupe key; NULL = any
+-- $11 group_key text: whose they are; NULL = anybody's
+-- $12 tag text: one of its tags; NULL = any
+-- $13 ids uuid[]: the few
+-- $14 limit bigint: how many are answered
+SELECT id FROM jobs
+WHERE id = ANY ($13::uuid[]) AND queue = ANY ($1::text[])
+  AND (cardinality($2::text[]) = 0 OR state || '' = ANY ($2::text[]))
+  AND id >= $3::uuid AND id < $4::uuid
+  AND ($5::text IS NULL OR position($5::text IN lower(error)) > 0)
+  AND ($6::text[] IS NULL OR args #>> $6::text[] = $7::text)
+  AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
+  AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz)
+  AND ($10::text IS NULL OR dedupe_key = $10::text)
+  AND ($11::text IS NULL OR group_key = $11::text)
+  AND ($12::text IS NULL OR tags @> ARRAY[$12::text])
+ORDER BY id DESC LIMIT $14
