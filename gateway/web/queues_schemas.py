@@ -90,6 +90,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     finished_at: datetime | None
     worker: str | None
     error: str | None
+    group: str | None
 
 
 class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
@@ -100,7 +101,6 @@ class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
     errors: list[AttemptError]
     lease_until: datetime | None
     dedupe_key: str | None
-    group: str | None
     expires_at: datetime | None
     tags: list[str]
 
@@ -169,7 +169,6 @@ def job_detail(record: JobRecord) -> JobDetail:
         errors=record.errors,
         lease_until=record.lease_until,
         dedupe_key=record.dedupe_key,
-        group=record.group,
         expires_at=record.expires_at,
         tags=record.tags,
     )

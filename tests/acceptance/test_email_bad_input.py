@@ -66,6 +66,7 @@ async def test_bodies_that_are_no_object(app: MailApp, body: bytes) -> None:
         ({"expiresAt": from_now(seconds=-1)}, "expiresAt"),
         ({"expiresAt": from_now(hours=1), "scheduledAt": from_now(hours=2)}, "expiresAt"),
         ({"expiresAt": 60}, "expiresAt"),
+        ({"group": ""}, "group"),
         ({"attachments": [{"filename": "a", "content": "aGk="}] * 11}, "attachments"),
         ({"attachments": [{"filename": "a", "content": "%%%"}]}, "attachments[0].content"),
         ({"metadata": {"a": "\x00"}}, "metadata"),

@@ -198,3 +198,42 @@ async def test_J_searching_ends_with_the_page_and_not_with_the_table(pool: Pool,
         plan = (await pool.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *given))[0][0][0]["Plan"]
         read = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
         assert read < whole / 10, f"{name} read {read} of {whole} blocks\n{plan}"
+
+
+async def test_by_group(pool: Pool, finder: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    acme = await insert(pool, 5, group="acme")
+    keyed = await insert(pool, 1, group="acme", dedupe_key="monthly")
+    elsewhere = await insert(pool, 2, queue="orchestration-queue", group="acme")
+    await insert(pool, 3, group="other")
+    await insert(pool, 3)
+    await set_state(pool, "failed", acme[:2], "550 no such user")
+    assert await ids_of(finder, group="acme") == [*acme, *keyed, *elsewhere][::-1]
+    assert await ids_of(finder, "orchestration-queue", group="acme") == elsewhere[::-1]
+    assert await ids_of(finder, group="acme", error="no such") == acme[:2][::-1]
+    assert await ids_of(finder, group="acme", key="monthly") == keyed
+    assert await ids_of(finder, group="acme", states=(JobState.FAILED,), path="userId", value="1") == [acme[1]]
+    assert await ids_of(finder, group="nobody") == []
+    assert await finder.interpret("group:acme", QUEUES) == JobFilter(group="acme")
+    assert await finder.count("email-queue", JobFilter(group="acme")) == 0  # of no state: nothing
+    assert await finder.count("email-queue", JobFilter(group="acme", states=tuple(JobState))) == 6
+    monkeypatch.setattr(search, "DEPTH", 3)
+    ids, pages = await all_pages(finder, JobFilter(group="acme", states=(JobState.FAILED,)), 50)
+    assert ids == acme[:2][::-1]
+    assert [page.complete for page in pages] == [False, False, True]
+
+
+async def test_J_a_group_s_search_ends_with_the_page(pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO jobs (id, queue, task, state, args, max_attempts, group_key) SELECT gen_random_uuid(), "
+        "'email-queue', 'email.send', 'completed', '{}', 3, 'g' || n % 3 FROM generate_series(1, 30000) n"
+    )
+    low, high = UUID(int=0), UUID(int=2**128 - 1)
+    for vacuumed in (False, True):
+        if vacuumed:
+            await pool.execute("VACUUM ANALYZE jobs")
+        rows = await pool.fetch(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {SQL['search_group']}",
+            *(["email-queue"], ["completed"], low, high, None, None, None, None, None, 51, 51, "g1", None),
+        )
+        plan = "\n".join(row[0] for row in rows)
+        assert "jobs_groups" in plan and "Seq Scan on jobs" not in plan, plan

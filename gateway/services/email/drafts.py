@@ -31,10 +31,12 @@ METADATA_BYTES_MAX = 64 * 1024
 TAGS_MAX = HEADERS_MAX = 50
 NAME_MAX = 64
 VALUE_MAX = 256
+GROUP_MAX = 100
 
 MAIL_FIELDS = (
     *("from", "to", "cc", "bcc", "replyTo", "subject", "html", "text", "attachments", "headers", "tags", "metadata"),
-    *("priority", "category", "stream", "scheduledAt", "expiresAt", "referenceType", "referenceId", "test"),
+    *("priority", "category", "stream", "scheduledAt", "expiresAt", "group", "referenceType"),
+    *("referenceId", "test"),
 )
 _LATER = "is not supported by this version"
 _UNSUPPORTED = {
@@ -74,6 +76,7 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
         stream=fields.text("stream", NAME_MAX),
         scheduled_at=fields.parsed("scheduledAt", iso_instant),
         expires_at=fields.parsed("expiresAt", iso_instant),
+        group=fields.text("group", GROUP_MAX),
         reference_type=fields.text("referenceType", NAME_MAX),
         reference_id=fields.text("referenceId", VALUE_MAX),
         simulate=fields.word("test", SIMULATIONS),
@@ -84,6 +87,8 @@ def read_draft(raw: object, default_from: Address | None, problems: Problems) ->
 
 
 def _require(fields: ObjectReader, draft: Draft) -> None:
+    if draft.group == "":
+        fields.problem("group", f"is empty: give 1 to {GROUP_MAX} characters, or leave it out")
     if not draft.to and fields.raw("to") in (None, []):
         fields.problem("to", "is required: 1 to 50 addresses")
     if not fields.raw("html") and not fields.raw("text") and "template" not in _refused(fields):

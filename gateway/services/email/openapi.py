@@ -4,7 +4,9 @@ checked by them. A test holds the names to those that are read."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import msgspec
 from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIMediaType,
@@ -16,8 +18,8 @@ from litestar.openapi.spec import (
 )
 
 from gateway.services.email.batch import BATCH_MAX
-from gateway.services.email.drafts import ATTACHMENTS_MAX, RECIPIENTS_MAX, SUBJECT_MAX, TAGS_MAX
-from gateway.services.email.schemas import SIMULATIONS, STATUSES
+from gateway.services.email.drafts import ATTACHMENTS_MAX, GROUP_MAX, RECIPIENTS_MAX, SUBJECT_MAX, TAGS_MAX
+from gateway.services.email.schemas import SIMULATIONS, STATUSES, Accepted
 
 _STRING = Schema(type=OpenAPIType.STRING)
 _TIME = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME, description="ISO 8601 with a zone")
@@ -69,6 +71,12 @@ MAIL = Schema(
             format=OpenAPIFormat.DATE_TIME,
             description="ISO 8601 with a zone: not started by then, the mail is cancelled",
         ),
+        "group": Schema(
+            type=OpenAPIType.STRING,
+            min_length=1,
+            max_length=GROUP_MAX,
+            description="Whose it is (a tenant, a project): groups take turns, and have limits of their own",
+        ),
         "referenceType": _STRING,
         "referenceId": _STRING,
         "test": Schema(type=OpenAPIType.STRING, enum=list(SIMULATIONS), description="No SMTP: the mail ends like this"),
@@ -89,6 +97,19 @@ QUERY = {
     "cursor": Schema(type=OpenAPIType.STRING, description="page.nextCursor of the page before"),
     "limit": Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=100, default=50),
 }
+
+
+class AcceptedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    success: Literal[True]
+    data: Accepted
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """``errors``: in permissive mode, the mails that were not accepted."""
+
+    success: Literal[True]
+    data: list[Accepted]
+    errors: list[dict[str, Any]]
 
 
 def _json(schema: Schema, *, required: bool = True) -> RequestBody:

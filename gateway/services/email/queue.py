@@ -49,7 +49,9 @@ def email_policy(settings: Settings) -> QueuePolicy:
     )
 
 
-def send_job(job_id: UUID, data: EmailJobData, times: SendTimes, tags: Sequence[dict[str, str]]) -> NewJob:
+def send_job(
+    job_id: UUID, data: EmailJobData, times: SendTimes, tags: Sequence[dict[str, str]], group: str | None
+) -> NewJob:
     """The job of a mail. It carries ids and the mail's tags: what the mail says stays in its row."""
     return NewJob(
         id=job_id,
@@ -60,6 +62,7 @@ def send_job(job_id: UUID, data: EmailJobData, times: SendTimes, tags: Sequence[
         run_at=times.scheduled_at,
         expires_at=times.expires_at,
         tags=job_tags(tags),
+        group=group,
     )
 
 
@@ -114,7 +117,7 @@ class EmailQueueService:
                 raise MailNotFound(f"no mail {data.queue_id}")
             if held.job_state in OPEN:
                 return _open_job(held)
-            job = send_job(uuid7(), data, SendTimes(run_at, held.expires_at), held.tags)
+            job = send_job(uuid7(), data, SendTimes(run_at, held.expires_at), held.tags, held.group_key)
             await self._store.set_job(connection, mail_id, job)
             added = await self._engine.insert(connection, [job])
         await self._engine.offer(added)

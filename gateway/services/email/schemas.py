@@ -76,6 +76,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     stream: str | None = None
     scheduled_at: datetime | None = None
     expires_at: datetime | None = None
+    group: str | None = None
     reference_type: str | None = None
     reference_id: str | None = None
     simulate: str | None = None
@@ -161,6 +162,7 @@ class MailSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: str | None
     scheduled_at: datetime | None
     expires_at: datetime | None
+    group: str | None
     created_at: datetime
     updated_at: datetime
     sent_at: datetime | None

@@ -63,6 +63,7 @@ class EmailService:
     def __init__(self, platform: Platform) -> None:
         self.store = MailStore(platform.pool)
         self.default_from = default_sender(platform.settings)
+        self._group_by = platform.settings.email_group_by
         self._pool = platform.pool
         self._engine = platform.engine
         self._together: Batcher[list[NewMail], list[Accepted]] = Batcher("accept", self._accept_together, _MOST_AT_ONCE)
@@ -167,7 +168,7 @@ class EmailService:
         return [[next(accepted) for _ in mails] for mails in requests]
 
     async def _insert(self, connection: Connection, mails: list[NewMail], inserted: list[Inserted]) -> list[Accepted]:
-        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.times, mail.draft.tags) for mail in mails]
+        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.times, mail.draft.tags, mail.group) for mail in mails]
         self._engine.admit(jobs)
         statuses = await self.store.insert(connection, mails)
         inserted += await self._engine.insert(connection, jobs)
@@ -193,8 +194,20 @@ class EmailService:
             user_id=caller.id if caller.kind == "user" else None,
             message_id=new_message_id(mail_id, draft.sender.domain),
             draft=draft,
+            group=draft.group or group_of(draft, caller.id, self._group_by),
             resend_of=resend_of,
         )
+
+
+def group_of(draft: Draft, owner: str, by: str) -> str | None:
+    """The group of a mail that names none, as EMAIL_GROUP_BY says. Pure."""
+    match by:
+        case "domain" if draft.to:
+            return draft.to[0].domain.lower()
+        case "owner":
+            return owner
+        case _:
+            return None
 
 
 def not_found(mail_id: UUID | str) -> Problem:
@@ -213,6 +226,7 @@ def _repeated(row: Row, to: list[Address]) -> Draft:
         cc=[] if to else _addresses(row["cc_addresses"]),
         bcc=[] if to else _addresses(row["bcc_addresses"]),
         reply_to=_addresses(row["reply_to"]),
+        group=row["group_key"],
         **{name: row[name] for name in _REPEATED},
     )
 

@@ -5,10 +5,10 @@
 WITH mail AS (
   INSERT INTO emails (id, job_id, owner, user_id, status, priority, from_address, to_addresses, cc_addresses,
     bcc_addresses, reply_to, subject, html, text, headers, tags, metadata, category, stream, reference_type,
-    reference_id, simulate, resend_of, message_id, scheduled_at, expires_at)
+    reference_id, simulate, resend_of, message_id, scheduled_at, expires_at, group_key)
   SELECT id, job_id, owner, user_id, CASE WHEN scheduled_at > now() THEN 'scheduled' ELSE 'pending' END, priority,
     from_address, to_addresses, cc_addresses, bcc_addresses, reply_to, subject, html, text, headers, tags, metadata,
-    category, stream, reference_type, reference_id, simulate, resend_of, message_id, scheduled_at, expires_at
+    category, stream, reference_type, reference_id, simulate, resend_of, message_id, scheduled_at, expires_at, group_key
   FROM jsonb_populate_recordset(NULL::emails, $1)
   RETURNING id, status
 ), recipient AS (
