@@ -18,6 +18,7 @@ from gateway.web.errors import exception_handlers
 from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
+from gateway.web.openapi_errors import declare_errors
 from gateway.web.requests import demand_sound_request
 
 
@@ -52,6 +53,7 @@ def create_app(runtime: Runtime) -> Litestar:
         logging_config=None,  # infra/log.py has configured it
     )
     check_access_declared(app)
+    declare_errors(app)
     app.asgi_handler = RequestEdge(Intake(app.asgi_handler, PER_CONNECTION * settings.database_pool_size))
     return app
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParams, RawBody
 
 from gateway.access import Principal, Scope
@@ -17,6 +18,8 @@ from gateway.services.email.drafts import read_draft, read_resend, read_schedule
 from gateway.services.email.fields import Problems, decode_json
 from gateway.services.email.listing import PARAMETERS, next_cursor, read_filter, read_include
 from gateway.services.email.openapi import (
+    AcceptedAnswer,
+    BatchAnswer,
     BatchOperation,
     ListOperation,
     RescheduleOperation,
@@ -29,6 +32,9 @@ from gateway.services.email.service import Call, EmailService, not_found, visibl
 EMAILS_PATH = "/api/v1/emails"
 SEND = {"access": Scope.EMAILS_SEND}
 READ = {"access": Scope.EMAILS_READ}
+# These answers are stored whole, for requests that are repeated: their handlers return bytes.
+ACCEPTED = {202: ResponseSpec(AcceptedAnswer, generate_examples=False, description="Committed: it will be sent")}
+ACCEPTED_BATCH = {202: ResponseSpec(BatchAnswer, generate_examples=False, description="Committed: these will be sent")}
 
 EmailRequest = Request[Principal, Any, Any]
 Mails = NamedDependency[EmailService]
@@ -51,7 +57,7 @@ class EmailsController(Controller):
     path = EMAILS_PATH
     tags = ("emails",)
 
-    @post("/", opt=SEND, status_code=202, summary="Send an e-mail", operation_class=SendOperation)
+    @post("/", opt=SEND, status_code=202, summary="Send an e-mail", operation_class=SendOperation, responses=ACCEPTED)
     async def send_email(
         self, request: EmailRequest, mails: Mails, body: RawBody, idempotency_key: IdempotencyKey = None
     ) -> Response[bytes]:
@@ -62,7 +68,14 @@ class EmailsController(Controller):
         answer = await mails.accept(_call(request, idempotency_key, body), [draft], lambda done: success(done[0]))
         return answer.response()
 
-    @post("/batch", opt=SEND, status_code=202, summary="Send up to 100 e-mails", operation_class=BatchOperation)
+    @post(
+        "/batch",
+        opt=SEND,
+        status_code=202,
+        summary="Send up to 100 e-mails",
+        operation_class=BatchOperation,
+        responses=ACCEPTED_BATCH,
+    )
     async def send_batch(
         self,
         request: EmailRequest,
@@ -127,6 +140,7 @@ class EmailsController(Controller):
         status_code=202,
         summary="Send an e-mail again",
         operation_class=ResendOperation,
+        responses=ACCEPTED,
     )
     async def resend_email(
         self,
