@@ -12,7 +12,7 @@ from litestar.di import Provide
 
 from gateway.runtime import Runtime
 from gateway.settings import Settings
-from gateway.web import docs, health, jobs_admin, metrics, queue_controls, queues_admin
+from gateway.web import docs, health, jobs_admin, metrics, queue_controls, queues_admin, schedules_admin
 from gateway.web.auth import Authenticator, check_access_declared
 from gateway.web.errors import exception_handlers
 from gateway.web.intake import PER_CONNECTION, Intake
@@ -61,7 +61,8 @@ def create_app(runtime: Runtime) -> Litestar:
 def _routes(runtime: Runtime) -> list[Any]:
     routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
     if runtime.settings.serves_api:
-        routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES, KeysAdmin]
+        routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
+        routes += [schedules_admin.SchedulesAdmin, KeysAdmin]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes
 

@@ -34,6 +34,9 @@ class Client:
     ) -> dict[str, Any]:
         return self._call("POST", path, json=body if body is not None else {}, headers=headers, params=query)
 
+    def put(self, path: str, body: Any) -> dict[str, Any]:
+        return self._call("PUT", path, json=body)
+
     def patch(self, path: str, body: Any) -> dict[str, Any]:
         return self._call("PATCH", path, json=body)
 

@@ -101,6 +101,13 @@ class ScheduleBusy(EngineError):
         super().__init__(f"the last job of {name!r} is still open, and its overlap policy is to wait for it")
 
 
+class ScheduleChanging(EngineError):
+    """Others change it at the same time, again and again."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is being changed by others; look at it and try again")
+
+
 class InvalidSchedule(EngineError):
     """``field`` (of ``NewSchedule``) is wrong. For an argument that is none of its task's, ``cause`` names the place in
     it and ``wanted`` is the argument's type."""

@@ -23,6 +23,7 @@ from gateway.jobs.schedule import (
     NewSchedule,
     Schedule,
     ScheduleBusy,
+    ScheduleChanging,
     ScheduleDeclared,
     ScheduleExists,
     ScheduleNotFound,
@@ -39,6 +40,8 @@ _TRIES: Final = 5
 
 
 class Schedules:
+    """Methods that change one raise ``ScheduleChanging`` when others do so at the same time, again and again."""
+
     def __init__(self, pool: asyncpg.Pool[Row], engine: Engine) -> None:
         self._pool = pool
         self._engine = engine
@@ -128,7 +131,7 @@ class Schedules:
         await self._engine.offer([made])
         return made
 
-    async def preview(self, schedule: Schedule, count: int = PREVIEW) -> list[datetime]:
+    def preview(self, schedule: Schedule, count: int = PREVIEW) -> list[datetime]:
         """Its next ticks, by ledger time; none while it is paused."""
         if not schedule.enabled or schedule.next_at is None:
             return []
@@ -186,7 +189,7 @@ class Schedules:
             row = await on.fetchrow(SQL["schedule_update"], *_values(new, anchor), first, retimed, old.revision)
             if row is not None:
                 return schedule_of(row)
-        raise asyncpg.SerializationError(f"schedule {name!r} is being changed by many at once")
+        raise ScheduleChanging(name)
 
     async def _enable(self, name: str, paused: str | None, connection: Connection | None) -> Schedule:
         on = connection or self._pool
@@ -198,7 +201,7 @@ class Schedules:
             row = await on.fetchrow(SQL["schedule_enable"], name, paused is None, paused, first, old.revision)
             if row is not None:
                 return schedule_of(row)
-        raise asyncpg.SerializationError(f"schedule {name!r} is being changed by many at once")
+        raise ScheduleChanging(name)
 
 
 def _coming(new: NewSchedule) -> NewSchedule:

@@ -207,7 +207,7 @@ async def test_a_paused_schedule_has_no_ticks_and_goes_on_with_the_next(make: Ma
     await schedules.create(msgspec.structs.replace(HOURLY, missed=Missed.ALL))
     paused = await schedules.pause("hourly", "holidays")
     assert (paused.enabled, paused.disabled_reason) == (False, "holidays")
-    assert await schedules.preview(paused) == []
+    assert schedules.preview(paused) == []
     await came_due(pool, "hourly", timedelta(hours=3))
     await scheduler.tick()
     assert await keys(pool) == []
@@ -367,7 +367,7 @@ async def test_it_ends_when_it_is_to_end(make: Make, pool: Pool) -> None:
     await scheduler.tick()
     ended = await schedules.get("hourly")
     assert (await keys(pool), ended.next_at, ended.enabled) == ([key("hourly", due)], None, True)
-    assert await schedules.preview(ended) == []
+    assert schedules.preview(ended) == []
     with pytest.raises(InvalidSchedule, match="would never run"):
         await schedules.put(msgspec.structs.replace(HOURLY, end_at=datetime.now(UTC) - timedelta(days=1)))
 
