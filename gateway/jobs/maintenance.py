@@ -168,9 +168,12 @@ class Keeper:
                 self._short_passes[queue] = 0
                 continue
             self._short_passes[queue] = self._short_passes.get(queue, 0) + 1
-            await redis.offer(await self._store.waiting_head(queue, _HEAD))
-            # Jobs in flight look missing too, but never so many; and what is beyond the head moves up to it.
-            if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD and waiting - ready > _HEAD:
+            head = await self._store.waiting_head(queue, _HEAD)
+            await redis.offer(head)
+            # Jobs in flight look missing too, but never so many; blocked ones may be, but a short head was all that is
+            # ready. What is beyond the head moves up to it.
+            missing = waiting - ready if len(head) == _HEAD else 0
+            if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD and missing > _HEAD:
                 await rebuild(self._store, redis, queue)
                 self._short_passes[queue] = 0
 
