@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import asyncpg
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import SkipValidation
 
 from gateway import __version__
@@ -76,6 +77,11 @@ class LedgerCheck:
         return status.problem()
 
 
+UNAVAILABLE: Final = {
+    503: ResponseSpec(dict[str, Any], generate_examples=False, description="Not now: the body says why")
+}
+
+
 def _unavailable(body: dict[str, Any]) -> Response[dict[str, Any]]:
     return Response(body, status_code=503, headers={"Retry-After": str(RETRY_AFTER_S)})
 
@@ -84,6 +90,7 @@ def _unavailable(body: dict[str, Any]) -> Response[dict[str, Any]]:
     "/health",
     opt=OPERATIONS,
     summary="Health in full: 503 if PostgreSQL or its schema is not there",
+    responses=UNAVAILABLE,
     tags=["operations"],
 )
 async def health_route(health: Health) -> Response[dict[str, Any]]:
@@ -107,6 +114,7 @@ async def live_route() -> dict[str, str]:
     "/health/ready",
     opt=OPERATIONS,
     summary="May this replica get traffic: 503 while it starts or drains",
+    responses=UNAVAILABLE,
     tags=["operations"],
 )
 async def ready_route(health: Health) -> Response[dict[str, Any]]:

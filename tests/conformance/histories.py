@@ -73,7 +73,7 @@ class Work(RuleBasedStateMachine):
     def begin(self, priorities: list[int]) -> None:
         self.do(self.world.reset())
         for priority in priorities:
-            self.submit(priority=priority, later=False, attempts=None, key=None, tags=())
+            self.submit(priority=priority)
 
     @rule(
         priority=st.sampled_from((0, 0, 5, 10)),
@@ -81,17 +81,28 @@ class Work(RuleBasedStateMachine):
         attempts=st.sampled_from((None, 1, 2)),
         key=st.sampled_from((None, None, *KEYS)),
         tags=st.sampled_from(((), ("invoice",))),
+        deadline=st.booleans(),
     )
-    def submit(self, priority: int, later: bool, attempts: int | None, key: str | None, tags: tuple[str, ...]) -> None:
+    def submit(
+        self,
+        priority: int,
+        later: bool = False,
+        attempts: int | None = None,
+        key: str | None = None,
+        tags: tuple[str, ...] = (),
+        deadline: bool = False,
+    ) -> None:
         run_at = datetime.now(UTC) + timedelta(seconds=HOUR_S) if later else None
         said = {"priority": priority, "run_at": run_at, "max_attempts": attempts, "dedupe_key": key, "tags": tags}
-        job = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={}, **said)
+        expires_at = datetime.now(UTC) + timedelta(seconds=2 * HOUR_S) if deadline else None
+        job = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={}, expires_at=expires_at, **said)
         inserted = self.do(self.one.engine.submit(job))
         if (holder := self.model.open_with(key)) is not None:
             assert (inserted.duplicate, inserted.id, inserted.state) == (True, holder.id, holder.state)
             return
         assert inserted.state is (JobState.DELAYED if later else JobState.WAITING)
-        self.record(inserted, max_attempts=attempts or POLICY.attempts, key=key, tags=tags)
+        late = False if deadline else None
+        self.record(inserted, max_attempts=attempts or POLICY.attempts, key=key, tags=tags, late=late)
 
     @rule(number=st.integers(2, 5), priority=st.sampled_from((0, 5)))
     def submit_many(self, number: int, priority: int) -> None:
@@ -203,6 +214,21 @@ class Work(RuleBasedStateMachine):
         self.do(self.world.pool.execute("UPDATE jobs SET run_at = now() WHERE id = $1", job.id))
         self.do(self.one.keeper.promote())
         self.model.promote(job)
+
+    @precondition(lambda self: self.timely())
+    @rule(data=st.data())
+    def a_deadline_passes(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.timely()), label="job")
+        self.do(self.world.pool.execute("UPDATE jobs SET expires_at = now() WHERE id = $1", job.id))
+        job.late = True
+
+    def timely(self) -> list[Job]:
+        return [job for job in self.model.having(JobState.WAITING, JobState.DELAYED) if job.late is False]
+
+    @rule()
+    def expire(self) -> None:
+        self.do(self.world.deadlines.expire())
+        self.model.expire()
 
     @rule()
     def relay(self) -> None:

@@ -46,7 +46,8 @@ REFUNDED = frozenset({Ending.SNOOZED, Ending.REST, Ending.INTERRUPTED})
 
 @dataclass(eq=False)
 class Job:
-    """``told``: Redis was told of it since it last forgot. ``kinds``: how its attempts ended that did not complete."""
+    """``told``: Redis was told of it since it last forgot. ``kinds``: how its attempts ended that did not complete.
+    ``late``: its deadline has passed; None: it has none, or not any more."""
 
     id: UUID
     name: int
@@ -63,6 +64,7 @@ class Job:
     unwanted: bool = False
     lease_over: bool = False
     told: bool = True
+    late: bool | None = None
     kinds: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -112,14 +114,16 @@ class Model:
         the rest."""
         if self.paused:
             return []
-        ready = sorted(self.having(JobState.WAITING), key=lambda job: (-job.priority, job.seq))
+        ready = sorted(
+            (job for job in self.having(JobState.WAITING) if not job.late), key=lambda job: (-job.priority, job.seq)
+        )
         if not told_only:
             return ready[:want]
         told = [job for job in ready if job.told][:want]
         return told + [job for job in ready if look and not job.told][: want - len(told)]
 
     def claim(self, job: Job, worker: str) -> Claim:
-        job.state, job.worker, job.lease_over = JobState.ACTIVE, worker, False
+        job.state, job.worker, job.lease_over, job.late = JobState.ACTIVE, worker, False, None
         job.attempts += 1
         job.fence += 1
         return Claim(job, job.fence, job.attempts, worker)
@@ -160,6 +164,13 @@ class Model:
                     job.state = JobState.CANCELLED
                 elif job.stalls < MAX_STALLS:
                     job.wait()
+
+    def expire(self) -> None:
+        """Who was not started by the deadline is not started any more."""
+        for job in self.having(*NOT_STARTED):
+            if job.late:
+                job.state = JobState.CANCELLED
+                job.kinds.append("expired")
 
     def release(self, worker: str, running: Collection[Job]) -> None:
         """``worker`` says what it runs; what else it was given goes back, and that is nobody's failure."""

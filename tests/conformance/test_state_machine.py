@@ -33,6 +33,7 @@ EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 ROWS = """
 SELECT id, seq, state, priority, attempts, max_attempts, stalls, fence, worker, dedupe_key, tags,
        cancel_reason IS NOT NULL AS unwanted, lease_until IS NOT NULL AS leased, finished_at IS NOT NULL AS finished,
+       expires_at IS NOT NULL AS deadline,
        ARRAY(SELECT entry ->> 'kind' FROM jsonb_array_elements(errors) entry) AS kinds
 FROM jobs
 """
@@ -139,6 +140,7 @@ class QueueMachine(Work):
             wanted = {name: getattr(job, name) for name in NAMES} | {
                 "dedupe_key": job.key,
                 "tags": list(job.tags),
+                "deadline": job.late is not None,
                 "leased": job.state is JobState.ACTIVE,
                 "finished": job.state in ENDED,
             }
@@ -165,6 +167,7 @@ class QueueMachine(Work):
             job.lease_over = True
         self.do(self.world.pool.execute("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE state = 'active'"))
         self.rescue()
+        self.expire()
         self.relay()
         self.fetch("two", 1000, False)
         for claim, claimed in self.claims:

@@ -11,6 +11,7 @@ import asyncpg
 import redis
 
 from gateway.infra.postgres import open_pool
+from gateway.jobs.deadlines import Deadlines
 from gateway.jobs.errors import Cancel, Fail, Snooze
 from gateway.jobs.job import ClaimedJob
 from tests.conformance.model import Ending
@@ -35,6 +36,7 @@ class World:
 
     def __init__(self, pool: asyncpg.Pool, holders: Sequence[Replica], redis_url: str | None) -> None:
         self.pool = pool
+        self.deadlines = Deadlines(pool)
         self.holders = {each.store.worker: each for each in holders}
         self.redis = redis.Redis.from_url(redis_url) if redis_url else None
 
