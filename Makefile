@@ -32,8 +32,9 @@ migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="s
 test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
 	@$(BIN)/pytest $(ARGS)
 
-fault: sync ## Kill, stop and cut servers: the tests, then random faults; RUNS=200, SEED=1 for these alone
+fault: sync ## Kill, stop and cut servers: the tests, random histories, then random faults; RUNS=200, SEED=1 for these alone
 	@$(if $(SEED),,$(BIN)/pytest -m fault $(ARGS))
+	@$(if $(SEED),,MODEL_EXAMPLES=500 $(BIN)/pytest tests/conformance/test_state_machine.py)
 	@RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m tests.fault.chaos
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"

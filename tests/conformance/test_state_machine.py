@@ -50,6 +50,13 @@ class QueueMachine(Work):
         asked = engine.cancel_running(job.id, "not wanted") if running else engine.cancel(job.id, "not wanted")
         assert self.refused(asked) is not self.model.cancel(job, running=running)
 
+    @precondition(lambda self: self.model.having(JobState.ACTIVE))
+    @rule(data=st.data())
+    def ask_a_running_job_to_end(self, data: st.DataObject) -> None:
+        job = self.some_job(data, JobState.ACTIVE)
+        self.do(self.one.engine.cancel_running(job.id, "not wanted"))
+        self.model.cancel(job)
+
     @precondition(lambda self: self.model.jobs)
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
