@@ -16,10 +16,11 @@ from gateway.jobs.job import ClaimedJob, Inserted, JobState, NewJob
 from gateway.jobs.policy import StallPolicy
 from gateway.jobs.unique import OnConflict, Unique
 from tests.conformance.model import MAX_STALLS, Claim, Ending, Job, Model
-from tests.conformance.world import HOUR_S, POLICY, World
+from tests.conformance.world import GROUP_WIDTH, HOUR_S, POLICY, World
 from tests.support.engine import QUEUE, TASK, Replica
 
 KEYS = ("ada", "bob")
+GROUPS = ("red", "blue")
 
 T = TypeVar("T")
 
@@ -38,7 +39,10 @@ class Work(RuleBasedStateMachine):
 
     def do(self, work: Awaitable[T]) -> T:
         async def call() -> T:
-            return await work
+            try:
+                return await work
+            finally:
+                await self.world.quiet()
 
         return self.runner.run(call())
 
@@ -52,6 +56,14 @@ class Work(RuleBasedStateMachine):
     @property
     def one(self) -> Replica:
         return next(iter(self.world.holders.values()))
+
+    def take_turns(self) -> None:
+        """Who of a group has its turn, and its new place in line, are the engine's to say; the model checks them."""
+        rows = self.do(self.world.pool.fetch("SELECT id, seq, blocked FROM jobs WHERE group_key IS NOT NULL"))
+        for row in rows:
+            job = self.model.jobs[row["id"]]
+            job.told = job.told or (job.blocked and not row["blocked"])
+            job.seq, job.blocked = row["seq"], row["blocked"]
 
     def some_job(self, data: st.DataObject, *states: JobState) -> Job:
         return data.draw(st.sampled_from(self.model.having(*(states or JobState))), label="job")
@@ -82,6 +94,7 @@ class Work(RuleBasedStateMachine):
         key=st.sampled_from((None, None, *KEYS)),
         tags=st.sampled_from(((), ("invoice",))),
         deadline=st.booleans(),
+        group=st.sampled_from((None, None, "red", "blue")),
     )
     def submit(
         self,
@@ -91,18 +104,19 @@ class Work(RuleBasedStateMachine):
         key: str | None = None,
         tags: tuple[str, ...] = (),
         deadline: bool = False,
+        group: str | None = None,
     ) -> None:
         run_at = datetime.now(UTC) + timedelta(seconds=HOUR_S) if later else None
         said = {"priority": priority, "run_at": run_at, "max_attempts": attempts, "dedupe_key": key, "tags": tags}
         expires_at = datetime.now(UTC) + timedelta(seconds=2 * HOUR_S) if deadline else None
-        job = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={}, expires_at=expires_at, **said)
+        job = NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={}, expires_at=expires_at, group=group, **said)
         inserted = self.do(self.one.engine.submit(job))
         if (holder := self.model.open_with(key)) is not None:
             assert (inserted.duplicate, inserted.id, inserted.state) == (True, holder.id, holder.state)
             return
         assert inserted.state is (JobState.DELAYED if later else JobState.WAITING)
         late = False if deadline else None
-        self.record(inserted, max_attempts=attempts or POLICY.attempts, key=key, tags=tags, late=late)
+        self.record(inserted, max_attempts=attempts or POLICY.attempts, key=key, tags=tags, late=late, group=group)
 
     @rule(number=st.integers(2, 5), priority=st.sampled_from((0, 5)))
     def submit_many(self, number: int, priority: int) -> None:
@@ -235,6 +249,15 @@ class Work(RuleBasedStateMachine):
         self.do(self.one.keeper.relay())
         for job in self.model.jobs.values():
             job.told = True
+
+    @rule()
+    def sweep_groups(self) -> None:
+        """Whatever was missed: no group has room and a job that could use it."""
+        self.do(self.one.groups.sweep())
+        self.take_turns()
+        for group in GROUPS:
+            ready = self.model.turns(group)
+            assert len(ready) == GROUP_WIDTH or not self.model.line(group), (group, ready)
 
     @rule()
     def fold(self) -> None:

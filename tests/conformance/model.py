@@ -65,6 +65,8 @@ class Job:
     lease_over: bool = False
     told: bool = True
     late: bool | None = None
+    group: str | None = None
+    blocked: bool = False
     kinds: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -115,7 +117,8 @@ class Model:
         if self.paused:
             return []
         ready = sorted(
-            (job for job in self.having(JobState.WAITING) if not job.late), key=lambda job: (-job.priority, job.seq)
+            (job for job in self.having(JobState.WAITING) if not (job.late or job.blocked)),
+            key=lambda job: (-job.priority, job.seq),
         )
         if not told_only:
             return ready[:want]
@@ -130,6 +133,14 @@ class Model:
 
     def holds(self, claim: Claim) -> bool:
         return claim.job.id in self.jobs and claim.job.state is JobState.ACTIVE and claim.job.fence == claim.fence
+
+    def turns(self, group: str) -> list[Job]:
+        """The jobs of a group that run or may: never more than its limit."""
+        return [job for job in self.having(JobState.WAITING, JobState.ACTIVE) if job.group == group and not job.blocked]
+
+    def line(self, group: str) -> list[Job]:
+        """Those that wait for their turn, and are worth starting."""
+        return [job for job in self.jobs.values() if job.group == group and job.blocked and not job.late]
 
     # Ending
 

@@ -24,9 +24,9 @@ from gateway.jobs.errors import JobNotFound
 from gateway.jobs.job import OPEN, Inserted, JobState
 from gateway.jobs.operations import Action, Selection
 from gateway.jobs.search import JobFilter
-from tests.conformance.histories import Work
+from tests.conformance.histories import GROUPS, Work
 from tests.conformance.model import ENDED, Ending
-from tests.conformance.world import HOUR_S, World
+from tests.conformance.world import GROUP_WIDTH, HOUR_S, World
 from tests.support.engine import QUEUE
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
@@ -80,7 +80,7 @@ class QueueMachine(Work):
         assert (new.args, new.state) == ({"again": True}, JobState.WAITING)
         seq = self.do(self.world.pool.fetchval("SELECT seq FROM jobs WHERE id = $1", new.id))
         inserted = Inserted(id=new.id, queue=QUEUE, state=new.state, priority=old.priority, seq=seq)
-        self.record(inserted, key=old.key, tags=old.tags)
+        self.record(inserted, key=old.key, tags=old.tags, group=old.group)
 
     @precondition(lambda self: self.model.jobs)
     @rule(data=st.data())
@@ -140,6 +140,7 @@ class QueueMachine(Work):
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
+        self.take_turns()
         rows = {row["id"]: row for row in self.do(self.world.pool.fetch(ROWS))}
         assert rows.keys() == self.model.jobs.keys()
         for job_id, job in self.model.jobs.items():
@@ -160,6 +161,8 @@ class QueueMachine(Work):
             state: self.model.counts()[state] for state in JobState
         }
 
+        for group in GROUPS:
+            assert len(self.model.turns(group)) <= GROUP_WIDTH, self.model.turns(group)
         keys = Counter(job.key for job in self.model.having(*OPEN) if job.key)
         assert all(number == 1 for number in keys.values()), keys
 
@@ -175,14 +178,14 @@ class QueueMachine(Work):
         self.do(self.world.pool.execute("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE state = 'active'"))
         self.rescue()
         self.expire()
-        self.relay()
-        self.fetch("two", 1000, False)
-        for claim, claimed in self.claims:
-            if self.model.holds(claim):
-                self.do(self.world.run(self.world.holders["two"], claimed, Ending.COMPLETED))
-                self.model.settle(claim, Ending.COMPLETED)
-        self.all_is_as_the_model_says()
-        assert not self.model.having(*OPEN)
+        while self.model.having(*OPEN):
+            self.relay()
+            self.sweep_groups()
+            self.fetch("two", 1000, False)
+            assert self.held(), self.model.having(*OPEN)
+            for entry in self.held():
+                self.end(entry, Ending.COMPLETED)
+            self.all_is_as_the_model_says()
 
 
 @pytest.fixture(params=["queue", "direct"])

@@ -18,7 +18,8 @@ from tests.conformance.model import Ending
 from tests.support.engine import QUEUE, Replica, policy, replica
 
 HOUR_S = 3600.0  # what is delayed becomes due when the test says so, not by the clock
-POLICY = policy(backoff_ms=int(HOUR_S * 1000))
+GROUP_WIDTH = 2
+POLICY = policy(backoff_ms=int(HOUR_S * 1000), group_concurrency=GROUP_WIDTH)
 
 
 def raised_for(ending: Ending) -> Exception | None:
@@ -61,6 +62,12 @@ class World:
         for each in self.holders.values():
             each.events.clear()
 
+    @staticmethod
+    async def quiet() -> None:
+        """Settling, telling Redis and giving turns go on behind the calls that cause them. Nothing else runs here."""
+        while under_way := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(under_way)
+
     async def fetch(self, holder: Replica, want: int, *, look: bool) -> list[ClaimedJob]:
         """As a worker that asks until it has its slots full or there is nothing more. ``look``: it is time to ask the
         ledger itself when Redis knows of nothing."""
@@ -88,6 +95,3 @@ class World:
 
         holder.script.behave = behave
         await holder.executor.run(claimed, asyncio.get_running_loop().time())
-        # Settling and telling Redis go on behind that call. Nothing else runs here: the loops stand still.
-        while under_way := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(under_way)
