@@ -11,8 +11,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
+from gateway.settings.agents import AgentSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
 from gateway.settings.values import (
     Count,
@@ -42,7 +43,7 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(BaseModel):
+class Settings(AgentSettings):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

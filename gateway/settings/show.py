@@ -35,7 +35,9 @@ class SettingRow:
 def setting_rows(settings: Settings | None = None, sources: Mapping[str, str] | None = None) -> list[SettingRow]:
     """A row for each setting, in the order of the model. Without ``settings``: the defaults, for the documentation."""
     rows = []
-    for field, info in Settings.model_fields.items():
+    # Inherited ones last: pydantic puts them first.
+    for field in sorted(Settings.model_fields, key=lambda name: name not in Settings.__annotations__):
+        info = Settings.model_fields[field]
         default = None if info.default is PydanticUndefined else info.default
         value = default if settings is None else getattr(settings, field)
         source = (sources or {}).get(field, "default")
