@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Protocol
@@ -71,19 +72,23 @@ class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelError(Exception):
     """A call that brought no answer. ``kind`` is a bounded word: unavailable, rate_limited, timeout, auth, bad_request,
-    context_length, bad_answer, cut, not_configured, unknown_model. ``spent`` is what it cost all the same."""
+    context_length, bad_answer, cut, not_configured, unknown_model. ``spent`` is what it cost all the same, ``partial``
+    the text that had come in the last round."""
 
-    def __init__(self, kind: str, message: str, *, spent: Spent | None = None) -> None:
+    def __init__(self, kind: str, message: str, *, spent: Spent | None = None, partial: str = "") -> None:
         super().__init__(message)
         self.kind = kind
         self.spent = spent or Spent()
+        self.partial = partial
 
 
 class ModelBusy(ModelError):
     """Again in ``after_s``: the provider's lane rests (429, 529) or the model's limit is used up. Costs no attempt."""
 
-    def __init__(self, kind: str, message: str, *, after_s: float, spent: Spent | None = None) -> None:
-        super().__init__(kind, message, spent=spent)
+    def __init__(
+        self, kind: str, message: str, *, after_s: float, spent: Spent | None = None, partial: str = ""
+    ) -> None:
+        super().__init__(kind, message, spent=spent, partial=partial)
         self.after_s = after_s
 
 
@@ -103,6 +108,19 @@ class Models(Protocol):
     async def complete(self, request: ModelRequest, on_token: OnToken | None = None) -> ModelAnswer:
         """One answer, of at most two rounds (the second to repair what did not fit the schema).
 
-        Raises ``ModelBusy``, ``ModelFailed`` or ``ModelRefusedCall``; nothing else about the provider.
+        Raises ``ModelBusy``, ``ModelFailed`` or ``ModelRefusedCall``; nothing else about the provider. Cancelled, it
+        ends the call; what that cost is told by ``spent_when_cancelled``.
         """
         ...
+
+
+def note_spent(cancelled: asyncio.CancelledError, spent: Spent) -> None:
+    """For adapters: let the caller know what a cancelled call cost. A subclass of CancelledError would not be taken for
+    a cancellation by ``asyncio.timeout``."""
+    vars(cancelled)["model_spent"] = spent
+
+
+def spent_when_cancelled(cancelled: asyncio.CancelledError) -> Spent:
+    """What the call cost that this cancellation ended; nothing if none was under way."""
+    found = vars(cancelled).get("model_spent")
+    return found if isinstance(found, Spent) else Spent()
