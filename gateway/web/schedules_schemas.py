@@ -84,8 +84,8 @@ class SchedulePatch(msgspec.Struct, frozen=True, kw_only=True, rename="camel", f
 
 
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``declared``: it is code of this version, so its definition cannot be changed here. ``problem``: why no tick of it
-    comes although it is enabled. ``skippedAt``, ``skipReason``: when and why ticks got no job of their own."""
+    """``declared``: it is code of this version, so its definition cannot be changed here. ``problem``: why no tick
+    of it comes although it is enabled. ``skippedAt``, ``skipReason``: when and why ticks got no job of their own."""
 
     name: str
     task: str
