@@ -88,7 +88,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How one attempt ended when it did not complete. ``kind``: error, fail, timeout, stalled, interrupted, snoozed,
-    cancelled."""
+    cancelled; or expired: there was none in time."""
 
     attempt: int
     kind: str
