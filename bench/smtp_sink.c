@@ -44,6 +44,8 @@ static long step(struct session *s) {
     } else if (strncasecmp(s->buffer, "QUIT", 4) == 0) {
         say(s, "221 bye\r\n");
         return -1;
+    } else if (strncasecmp(s->buffer, "EHLO", 4) == 0) {
+        say(s, "250-sink\r\n250 PIPELINING\r\n");
     } else {
         say(s, "250 ok\r\n");
     }

@@ -19,9 +19,9 @@ BODY = b"Subject: Hello\r\n\r\n.first line\r\n..\r\n.\r\nlast\r\n"
 PoolOf = Callable[..., Coroutine[Any, Any, SmtpPool]]
 
 
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ScriptedSmtp]:
-    server = ScriptedSmtp()
+@pytest_asyncio.fixture(params=[True, False], ids=["pipelining", "one by one"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedSmtp]:
+    server = ScriptedSmtp(pipelining=request.param)
     await server.start()
     yield server
     await server.stop()

@@ -102,12 +102,14 @@ class ScriptedSmtp:
         users: dict[str, str] | None = None,
         mechanisms: str = "PLAIN LOGIN",
         size_limit: int | None = None,
+        pipelining: bool = True,
     ) -> None:
         self.tls = tls  # "none", "starttls", "tls"
         self.certificate = certificate
         self.users = users
         self.mechanisms = mechanisms
         self.size_limit = size_limit
+        self.pipelining = pipelining
         self.script = Script()
         self.messages: list[Received] = []
         self.commands: list[tuple[int, str]] = []
@@ -223,6 +225,8 @@ class _Session:
     async def on_ehlo(self, _: str) -> None:
         self.sender = None
         lines = ["localhost", "8BITMIME", "ENHANCEDSTATUSCODES"]
+        if self.server.pipelining:
+            lines.append("PIPELINING")
         if self.server.tls == "starttls" and not self.secure:
             lines.append("STARTTLS")
         if self.server.users is not None and (self.secure or self.server.tls == "none"):

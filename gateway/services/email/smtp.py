@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from gateway.services.email.smtp_answers import Cause, Delivery, Outcome, Phase, SmtpFailure, classify_cause
-from gateway.services.email.smtp_connection import Envelope, SmtpConnection
+from gateway.services.email.smtp_connection import open_session
+from gateway.services.email.smtp_session import Envelope, SmtpSession
 from gateway.services.email.smtp_settings import SmtpSettings, TlsMode
 
 __all__ = ["PoolStatistics", "SmtpPool", "SmtpSettings", "TlsMode"]
@@ -45,8 +46,8 @@ class SmtpPool:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._waiting = 0
-        self._idle: dict[SmtpConnection, asyncio.TimerHandle] = {}  # in order of return; the timer closes it
-        self._busy: set[SmtpConnection] = set()
+        self._idle: dict[SmtpSession, asyncio.TimerHandle] = {}  # in order of return; the timer closes it
+        self._busy: set[SmtpSession] = set()
         self._leaving: set[asyncio.Task[None]] = set()  # QUIT on its way
         self._context: ssl.SSLContext | None = None
         self._running = False
@@ -74,7 +75,7 @@ class SmtpPool:
 
     async def check(self) -> None:
         """Connect, secure and log in as a mail would, then leave. Raises SmtpFailure."""
-        connection = await SmtpConnection.open(self._settings, self._context)
+        connection = await open_session(self._settings, self._context)
         await connection.quit()
 
     async def send(
@@ -97,7 +98,7 @@ class SmtpPool:
                 except SmtpFailure as failure:
                     if not _found_dead(failure):
                         raise
-            connection = await SmtpConnection.open(self._settings, self._context)
+            connection = await open_session(self._settings, self._context)
             return await self._send_on(connection, mail)
 
     @asynccontextmanager
@@ -114,7 +115,7 @@ class SmtpPool:
         finally:
             self._slots.release()
 
-    async def _reusable(self) -> SmtpConnection | None:
+    async def _reusable(self) -> SmtpSession | None:
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
@@ -128,7 +129,7 @@ class SmtpPool:
                 return connection
         return None
 
-    async def _answers(self, connection: SmtpConnection) -> bool:
+    async def _answers(self, connection: SmtpSession) -> bool:
         alive = False
         self._busy.add(connection)
         try:
@@ -139,7 +140,7 @@ class SmtpPool:
                 connection.abort()
         return alive
 
-    async def _send_on(self, connection: SmtpConnection, mail: Envelope) -> Delivery:
+    async def _send_on(self, connection: SmtpSession, mail: Envelope) -> Delivery:
         in_step = False
         self._busy.add(connection)
         try:
@@ -156,7 +157,7 @@ class SmtpPool:
             else:
                 connection.abort()
 
-    def _give_back(self, connection: SmtpConnection) -> None:
+    def _give_back(self, connection: SmtpSession) -> None:
         connection.used_at = self._now()
         if not connection.is_open or not self._running or self._worn(connection):
             self._leave(connection)
@@ -164,7 +165,7 @@ class SmtpPool:
         timer = asyncio.get_running_loop().call_later(self._settings.idle_s, self._leave, connection)
         self._idle[connection] = timer
 
-    def _leave(self, connection: SmtpConnection) -> None:
+    def _leave(self, connection: SmtpSession) -> None:
         timer = self._idle.pop(connection, None)
         if timer is not None:
             timer.cancel()
@@ -172,7 +173,7 @@ class SmtpPool:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def _worn(self, connection: SmtpConnection) -> bool:
+    def _worn(self, connection: SmtpSession) -> bool:
         age = self._now() - connection.opened_at
         return connection.mails >= self._settings.max_mails_per_connection or age >= self._settings.max_age_s
 
