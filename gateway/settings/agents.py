@@ -1,4 +1,4 @@
-"""Settings of what agents need: model providers."""
+"""Settings of what agents need: model providers, GitHub."""
 
 from __future__ import annotations
 
@@ -30,4 +30,12 @@ class AgentSettings(BaseModel):
     )
     model_stall_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         180.0, description="Longest silence of a model in the middle of a call, in seconds."
+    )
+
+    github_token: SecretStr | None = Field(
+        None,
+        description="Token for GitHub's API; without one: public repositories, 60 calls an hour, nothing written.",
+    )
+    github_api_url: HttpUrl = Field(
+        "https://api.github.com", description="GitHub's API; of GitHub Enterprise: https://HOST/api/v3."
     )

@@ -137,6 +137,22 @@ def _host(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem("HOST", f'"{settings.host}" is no address ({why})', "Use 0.0.0.0 or 127.0.0.1.")
 
 
+def _github(settings: Settings) -> Iterator[SettingProblem]:
+    token = settings.github_token.get_secret_value() if settings.github_token else None
+    if token is None:
+        return
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        yield SettingProblem(
+            "GITHUB_TOKEN", "holds spaces or characters that no token has", "Copy the token alone, on one line."
+        )
+    if not _safe_to_fetch(settings.github_api_url):
+        yield SettingProblem(
+            "GITHUB_API_URL",
+            "is http://, and GITHUB_TOKEN would be sent there in the clear",
+            "Use its https:// address.",
+        )
+
+
 # Each with the beginnings of the fields that it reads, and whether it holds for commands that serve nothing too.
 _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
     (check_redis, ("redis_", "use_job_queue"), True),
@@ -147,4 +163,5 @@ _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, .
     (_mail_authorities, ("smtp_ca_bundle",), False),
     (_redis_authorities, ("redis_ca_bundle",), False),
     (_host, ("host",), False),
+    (_github, ("github_",), False),
 )
