@@ -403,7 +403,7 @@ async def test_an_interrupted_attempt_is_called_unknown_by_the_next_one(
 ) -> None:
     """What a killed process leaves behind: an attempt that began and never said how it ended."""
     mail_id = await app.send()
-    await app.store.start_attempt(UUID(mail_id), 0, 1, "smtp")
+    await app.attempts.start(UUID(mail_id), 0, 1)
     await app.replica.work()
     shown = await eventually(lambda: app.has_status(mail_id, "sent"))
     assert [one["outcome"] for one in shown["attempts"]] == ["unknown", "sent"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,9 +14,10 @@ import pytest
 from gateway.infra.uuid7 import uuid7
 from gateway.services.email import store as email_store
 from gateway.services.email.addresses import parse_address
+from gateway.services.email.attempts import Answer, Attempts, RecipientAnswer, may_pass
 from gateway.services.email.message import Attachment
 from gateway.services.email.schemas import Draft
-from gateway.services.email.store import SQL, Answer, MailFilter, MailStore, NewMail, RecipientAnswer
+from gateway.services.email.store import SQL, MailFilter, MailStore, NewMail
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -29,6 +31,10 @@ def new_mail(**fields: Any) -> NewMail:
     return NewMail(
         id=mail_id, job_id=uuid7(), owner="ann", user_id="ann", message_id=f"<{mail_id}@shop.example>", draft=draft
     )
+
+
+def sending(pool: Pool) -> Attempts:
+    return Attempts(pool, "smtp")
 
 
 async def inserted(pool: Pool, *mails: NewMail) -> dict[UUID, str]:
@@ -75,7 +81,7 @@ async def test_every_statement_is_valid(pool: Pool, name: str) -> None:
 
 
 def test_no_statement_is_unused() -> None:
-    text = Path(email_store.__file__).read_text("utf-8")
+    text = "".join(path.read_text("utf-8") for path in Path(email_store.__file__).parent.glob("*.py"))
     assert [name for name in SQL if f'SQL["{name}"]' not in text] == []
 
 
@@ -91,7 +97,7 @@ async def test_mails_recipients_files_and_events_are_kept_in_one_go(pool: Pool) 
     assert [statuses[mail.id] for mail in mails] == ["pending", "scheduled", "pending"]
     store = MailStore(pool)
     assert [(one.address, one.kind) for one in await store.recipients(mails[0].id)] == [(ADA, "to"), (BOB, "cc")]
-    assert await store.attachments(mails[0].id) == [file]
+    assert await sending(pool).attachments(mails[0].id) == [file]
     assert await events_of(pool, mails[1]) == ["scheduled"]
     assert await events_of(pool, mails[2]) == ["queued"]
 
@@ -99,29 +105,29 @@ async def test_mails_recipients_files_and_events_are_kept_in_one_go(pool: Pool) 
 async def test_an_attempt_reads_only_recipients_without_an_answer(pool: Pool) -> None:
     mail = new_mail(bcc=[parse_address(BOB)])
     await inserted(pool, mail)
-    store = MailStore(pool)
-    first = await store.start_attempt(mail.id, 1, 1, "smtp")
+    store, attempts = MailStore(pool), sending(pool)
+    first = await attempts.start(mail.id, 1, 1)
     assert first is not None
     assert first.pending == [ADA, BOB]
-    await store.record_answer(mail.id, 1, answered((ADA, "accepted"), (BOB, "pending"), outcome="retry"))
-    second = await store.start_attempt(mail.id, 2, 2, "smtp")
+    await attempts.record(mail.id, 1, answered((ADA, "accepted"), (BOB, "pending"), outcome="retry"))
+    second = await attempts.start(mail.id, 2, 2)
     assert second is not None
     assert (second.pending, second.sent_at is not None) == ([BOB], True)
-    await store.record_answer(mail.id, 2, answered((BOB, "rejected")))
-    third = await store.start_attempt(mail.id, 3, 3, "smtp")
+    await attempts.record(mail.id, 2, answered((BOB, "rejected")))
+    third = await attempts.start(mail.id, 3, 3)
     assert third is not None
     assert third.pending == []
     assert [one.outcome for one in await store.attempts(mail.id)] == ["retry", "sent"]
-    assert await store.start_attempt(uuid7(), 1, 1, "smtp") is None
+    assert await attempts.start(uuid7(), 1, 1) is None
 
 
 async def test_an_accepted_recipient_stays_accepted(pool: Pool) -> None:
     """Invariant B for recipients: what a stale attempt reports late cannot take an acceptance back."""
     mail = new_mail()
     await inserted(pool, mail)
-    store = MailStore(pool)
-    await store.record_answer(mail.id, 2, answered((ADA, "accepted")))
-    await store.record_answer(mail.id, 1, answered((ADA, "rejected"), outcome="rejected"))
+    store, attempts = MailStore(pool), sending(pool)
+    await attempts.record(mail.id, 2, answered((ADA, "accepted")))
+    await attempts.record(mail.id, 1, answered((ADA, "rejected"), outcome="rejected"))
     assert [one.status for one in await store.recipients(mail.id)] == ["accepted"]
 
 
@@ -149,7 +155,7 @@ async def test_a_sent_mail_stays_sent_whatever_its_job_does(pool: Pool) -> None:
     mail = new_mail()
     await inserted(pool, mail)
     await move(pool, mail, "active", attempts=1)
-    await MailStore(pool).record_answer(mail.id, 1, answered((ADA, "accepted")))
+    await sending(pool).record(mail.id, 1, answered((ADA, "accepted")))
     for state in ("waiting", "active", "failed"):
         await move(pool, mail, state)
         assert await status_of(pool, mail) == "sent"
@@ -160,9 +166,9 @@ async def test_a_job_that_failed_in_the_dark_leaves_unknown(pool: Pool, uncertai
     mail = new_mail()
     await inserted(pool, mail)
     await move(pool, mail, "active", attempts=1)
-    await MailStore(pool).start_attempt(mail.id, 1, 1, "smtp")
+    await sending(pool).start(mail.id, 1, 1)
     if uncertain:
-        await MailStore(pool).record_answer(mail.id, 1, Answer(outcome="unknown", reply="cut"))
+        await sending(pool).record(mail.id, 1, Answer(outcome="unknown", reply="cut"))
     await move(pool, mail, "failed", error="stalled twice")
     assert await status_of(pool, mail) == "unknown"
 
@@ -170,8 +176,8 @@ async def test_a_job_that_failed_in_the_dark_leaves_unknown(pool: Pool, uncertai
 async def test_a_retry_gives_refused_recipients_another_try(pool: Pool) -> None:
     mail = new_mail(cc=[parse_address(BOB)])
     await inserted(pool, mail)
-    store = MailStore(pool)
-    await store.record_answer(mail.id, 1, answered((ADA, "rejected"), (BOB, "rejected"), outcome="rejected"))
+    store, attempts = MailStore(pool), sending(pool)
+    await attempts.record(mail.id, 1, answered((ADA, "rejected"), (BOB, "rejected"), outcome="rejected"))
     await move(pool, mail, "active", attempts=1)
     await move(pool, mail, "failed", error="550")
     await move(pool, mail, "waiting")
@@ -197,3 +203,71 @@ async def test_mails_belong_to_their_owner(pool: Pool) -> None:
     assert await store.page(MailFilter(owner="bob"), 10) == []
     assert len(await store.page(MailFilter(owner="ann"), 10)) == 1
     assert len(await store.page(MailFilter(), 10)) == 1
+
+
+async def test_mails_of_one_moment_share_a_statement_and_keep_apart(pool: Pool) -> None:
+    mails = [new_mail(bcc=[parse_address(BOB)]) for _ in range(5)]
+    await inserted(pool, *mails)
+    attempts = sending(pool)
+    found = await asyncio.gather(*(attempts.start(mail.id, 1, 1) for mail in mails), attempts.start(uuid7(), 1, 1))
+    assert [one.id if one else None for one in found] == [*(mail.id for mail in mails), None]
+    told = [
+        answered((ADA, "accepted"), (BOB, "accepted")),
+        answered((ADA, "accepted"), (BOB, "rejected")),
+        answered((BOB, "rejected"), outcome="retry"),
+        Answer(outcome="unknown", reply="cut"),
+        Answer(outcome="paused", code=421, reply="busy"),
+    ]
+    await asyncio.gather(*(attempts.record(mail.id, 1, answer) for mail, answer in zip(mails, told, strict=True)))
+    store = MailStore(pool)
+    assert [[one.status for one in await store.recipients(mail.id)] for mail in mails] == [
+        *(["accepted", "accepted"], ["accepted", "rejected"], ["pending", "rejected"]),
+        *(["pending", "pending"], ["pending", "pending"]),
+    ]
+    assert [[one.outcome for one in await store.attempts(mail.id)] for mail in mails] == [
+        *(["sent"], ["sent"], ["retry"], ["unknown"], ["paused"])
+    ]
+    shown = [found[0] for mail in mails if (found := await store.get(mail.id, None))]
+    assert [(one.status, one.uncertain, one.sent_at is not None) for one in shown] == [
+        *(("sent", False, True), ("sent", False, True), ("pending", False, False)),
+        *(("pending", True, False), ("pending", False, False)),
+    ]
+    assert await events_of(pool, mails[1]) == ["queued", "rejected", "sent"]
+
+
+async def test_two_answers_of_one_mail_are_both_kept(pool: Pool) -> None:
+    mail, other = new_mail(bcc=[parse_address(BOB)]), new_mail()
+    await inserted(pool, mail, other)
+    attempts = sending(pool)
+    await asyncio.gather(attempts.start(other.id, 1, 1), attempts.start(mail.id, 1, 1), attempts.start(mail.id, 2, 2))
+    await asyncio.gather(
+        attempts.record(other.id, 1, answered((ADA, "accepted"))),  # the two below wait for it, and go together
+        attempts.record(mail.id, 1, answered((ADA, "accepted"), (BOB, "pending"), outcome="retry")),
+        attempts.record(mail.id, 2, Answer(outcome="unknown", reply="cut")),
+    )
+    found = await MailStore(pool).get(mail.id, None)
+    assert found is not None
+    assert (found[0].uncertain, found[0].sent_at is not None) == (True, True)
+
+
+async def test_C_a_cancelled_start_is_written_and_says_that_nothing_was_sent(pool: Pool) -> None:
+    mail = new_mail()
+    await inserted(pool, mail)
+    starting = asyncio.create_task(sending(pool).start(mail.id, 1, 1))
+    await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    (attempt,) = await MailStore(pool).attempts(mail.id)
+    assert (attempt.outcome, attempt.reply) == ("retry", "interrupted before the message was sent")
+    following = await sending(pool).start(mail.id, 2, 2)
+    assert following is not None
+    found = await MailStore(pool).get(mail.id, None)
+    assert found is not None
+    assert not found[0].uncertain
+
+
+async def test_an_answer_that_stood_in_anothers_way_is_told_again() -> None:
+    assert may_pass(asyncpg.DeadlockDetectedError())
+    assert may_pass(ConnectionResetError())
+    assert not may_pass(asyncpg.DataError())

@@ -25,8 +25,8 @@ from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.schedules import Schedules
 from gateway.problem import Problem
 from gateway.services import email
+from gateway.services.email.attempts import Attempts
 from gateway.services.email.queue import EmailQueueService, email_policy
-from gateway.services.email.store import MailStore
 from gateway.settings import load
 from gateway.web.errors import exception_handlers
 from gateway.web.middleware import BODY_MAX_BYTES, RequestEdge
@@ -73,8 +73,8 @@ class MailApp:
         return self.platform.pool
 
     @property
-    def store(self) -> MailStore:
-        return MailStore(self.pool)
+    def attempts(self) -> Attempts:
+        return Attempts(self.pool, "smtp")
 
     @property
     def queue(self) -> EmailQueueService:

@@ -12,6 +12,7 @@ from gateway.infra.lifecycle import Component
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.registry import Task
 from gateway.services.email.admin_routes import AdminEmailQueueController
+from gateway.services.email.attempts import Attempts
 from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
 from gateway.services.email.routes import EmailsController
 from gateway.services.email.service import EmailService
@@ -50,7 +51,7 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
     tasks: tuple[Task[Any], ...] = ()
     components: tuple[Component, ...] = ()
     if transport is not None:
-        tasks = (EmailSender(MailStore(platform.pool), transport, count or _not_counted).task(),)
+        tasks = (EmailSender(Attempts(platform.pool, transport.name), transport, count or _not_counted).task(),)
         components = (transport,)
     return Feature(
         name="email",

@@ -12,7 +12,6 @@ import msgspec
 
 from gateway.infra.sqlfiles import load_sql
 from gateway.jobs.job import NewJob
-from gateway.services.email.message import Attachment
 from gateway.services.email.schemas import (
     AttachmentView,
     AttemptView,
@@ -56,45 +55,6 @@ class MailFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     before: tuple[datetime, UUID] | None = None
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt needs. ``pending`` are the recipients (bare addresses) without a final answer, in the mail's
-    order; ``sent_at`` is set once a server accepted at least one."""
-
-    id: UUID
-    from_address: str
-    to_addresses: list[str]
-    cc_addresses: list[str]
-    reply_to: list[str]
-    subject: str
-    html: str | None
-    text: str | None
-    headers: dict[str, str]
-    simulate: str | None
-    message_id: str
-    created_at: datetime
-    sent_at: datetime | None
-    pending: list[str]
-    has_attachments: bool
-
-
-class RecipientAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """``status``: accepted, rejected, or pending when the server said "later"."""
-
-    address: str
-    status: str
-    code: int | None
-    reply: str | None
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended. ``outcome``: sent, retry, rejected, paused or unknown."""
-
-    outcome: str
-    code: int | None = None
-    reply: str | None = None
-    recipients: list[RecipientAnswer] = []
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,33 +113,6 @@ class MailStore:
 
     async def set_job(self, connection: Connection, mail_id: UUID, job: NewJob) -> None:
         await connection.execute(SQL["set_job"], mail_id, job.id, job.priority, job.run_at, job.expires_at)
-
-    # Sending.
-
-    async def start_attempt(self, mail_id: UUID, fence: int, attempt: int, transport: str) -> Outgoing | None:
-        """Record the attempt and read the mail. None when there is no such mail."""
-        row = await self._pool.fetchrow(SQL["start_attempt"], mail_id, fence, attempt, transport)
-        return Outgoing(**row) if row else None
-
-    async def attachments(self, mail_id: UUID) -> list[Attachment]:
-        return [Attachment(**row) for row in await self._pool.fetch(SQL["read_attachments"], mail_id)]
-
-    async def record_answer(self, mail_id: UUID, fence: int, answer: Answer) -> None:
-        await self._pool.execute(
-            SQL["record_answer"],
-            mail_id,
-            fence,
-            answer.outcome,
-            answer.code,
-            answer.reply,
-            [recipient.address for recipient in answer.recipients],
-            [recipient.status for recipient in answer.recipients],
-            [recipient.code for recipient in answer.recipients],
-            [recipient.reply for recipient in answer.recipients],
-        )
-
-    async def record_simulated(self, mail_id: UUID, fence: int, status: str) -> None:
-        await self._pool.execute(SQL["record_simulated"], mail_id, fence, status)
 
     # Reading for people. ``owner`` None sees everybody's mails.
 

@@ -9,15 +9,15 @@ from uuid import UUID
 
 import structlog
 
-from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.registry import Task, TaskContext
 from gateway.services.email import message
-from gateway.services.email.addresses import parse_address
+from gateway.services.email.addresses import split_name
+from gateway.services.email.attempts import NOTHING_SENT, Answer, Attempts, Outgoing, RecipientAnswer, may_pass
 from gateway.services.email.queue import EMAIL_QUEUE, SEND_TASK
 from gateway.services.email.schemas import EmailJobData, EmailJobResult
 from gateway.services.email.smtp_answers import REST_S, Delivery, Outcome, RecipientReply, SmtpFailure
-from gateway.services.email.store import Answer, MailStore, Outgoing, RecipientAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +26,6 @@ _AGAIN_S = 1.0
 
 CountEmail = Callable[[str, str], None]
 """Called once per attempt with the transport's name and the outcome (sent, retry, rejected, paused, unknown)."""
-
-
-_NOTHING_SENT = Answer(outcome="retry", reply="interrupted before the message was sent")
 
 
 class Transport(Protocol):
@@ -47,8 +44,8 @@ class Transport(Protocol):
 class EmailSender:
     """Performs ``email.send``."""
 
-    def __init__(self, store: MailStore, transport: Transport, count: CountEmail) -> None:
-        self._store = store
+    def __init__(self, attempts: Attempts, transport: Transport, count: CountEmail) -> None:
+        self._attempts = attempts
         self._transport = transport
         self._count = count
 
@@ -85,13 +82,13 @@ class EmailSender:
         try:
             return await self._attempt(mail_id, context)
         except LEDGER_ERRORS as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             raise Snooze(f"the ledger does not answer: {error}", after_s=_AGAIN_S) from error
 
     async def _attempt(self, mail_id: UUID, context: TaskContext) -> str:
         job = context.job
-        mail = await self._store.start_attempt(mail_id, job.fence, job.attempt, self._transport.name)
+        mail = await self._attempts.start(mail_id, job.fence, job.attempt)
         if mail is None:
             raise Fail(f"the mail {mail_id} does not exist any more")
         if not mail.pending:  # all were answered already: a crash came between the server's answer and the job's end
@@ -99,11 +96,11 @@ class EmailSender:
         if mail.simulate is not None:
             return await self._simulate(mail, mail.simulate, job.fence)
         try:
-            data, envelope_from = await self._build(mail), parse_address(mail.from_address).addr
+            data, envelope_from = await self._build(mail), split_name(mail.from_address)[1]
         except ValueError as error:
             return await self._unsendable(mail, job.fence, str(error))
         if not context.still_held():
-            await self._record(mail, job.fence, _NOTHING_SENT)
+            await self._record(mail, job.fence, NOTHING_SENT)
             raise Snooze("its lease ran out before anything was sent", after_s=_AGAIN_S)
         out = asyncio.Event()  # the message itself is on its way
         try:
@@ -114,7 +111,7 @@ class EmailSender:
         except asyncio.CancelledError:
             if not out.is_set():  # else nobody knows, and the open row says so to the next attempt
                 context.irrevocable()
-                await self._record(mail, job.fence, _NOTHING_SENT)
+                await self._record(mail, job.fence, NOTHING_SENT)
             raise
         context.irrevocable()  # the answer must reach the ledger, however long that takes
         answers = [_accepted_or_not(address, reply) for address, reply in delivery.recipients.items()]
@@ -133,7 +130,7 @@ class EmailSender:
                 html=mail.html,
                 text=mail.text,
                 headers=mail.headers,
-                attachments=await self._store.attachments(mail.id) if mail.has_attachments else [],
+                attachments=await self._attempts.attachments(mail.id) if mail.has_attachments else [],
             )
         )
 
@@ -181,10 +178,10 @@ class EmailSender:
         """While the ledger is away the answer is kept here and told again: forgetting it would send the mail twice."""
         while True:
             try:
-                await self._store.record_answer(mail.id, fence, answer)
+                await self._attempts.record(mail.id, fence, answer)
                 break
             except LEDGER_ERRORS as error:
-                if not is_unavailable(error):
+                if not may_pass(error):
                     raise
                 log.warning("answer_waits_for_ledger", queueId=str(mail.id), outcome=answer.outcome, error=str(error))
                 await asyncio.sleep(_LEDGER_RETRY_S)
@@ -194,9 +191,9 @@ class EmailSender:
         """No server is asked: the outcome that the mail's ``test`` field names."""
         if outcome == "failed":
             answer = Answer(outcome="rejected", reply="simulated failure")
-            await self._store.record_answer(mail.id, fence, answer)
+            await self._attempts.record(mail.id, fence, answer)
             raise Fail("simulated failure")
-        await self._store.record_simulated(mail.id, fence, outcome)
+        await self._attempts.record_simulated(mail.id, fence, outcome)
         return mail.message_id
 
 
