@@ -34,6 +34,7 @@ class JwksKeys:
         self._url = url
         self._client = client
         self._clock = clock
+        self.version = 0  # grows with each set that was fetched: what an older set vouched for is to be asked again
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at: float | None = None  # last success
         self._tried_at: float | None = None  # last try
@@ -75,6 +76,7 @@ class JwksKeys:
             log.warning("jwks_fetch_failed", url=self._url, error=str(error), keys_kept=len(self._keys))
             return
         self._keys, self._fetched_at = keys, self._clock()
+        self.version += 1
         log.info("jwks_fetched", url=self._url, keys=len(keys))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from litestar.datastructures import Headers, MutableScopeHeaders
+from litestar.datastructures import Headers
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
@@ -32,6 +32,9 @@ SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+# As ASGI carries them.
+_SECURITY: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_REQUEST_ID_NAME: Final = REQUEST_ID_HEADER.lower().encode()
 
 
 def request_id_of(scope: Any) -> str | None:
@@ -91,10 +94,10 @@ class _Response:
         await self._send(message)
 
     def _add_headers(self, message: HTTPResponseStartEvent) -> None:
-        headers = MutableScopeHeaders(message)
-        headers[REQUEST_ID_HEADER] = self._request_id
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
+        kept = [header for header in message["headers"] if header[0].lower() != _REQUEST_ID_NAME]
+        names = {name.lower() for name, _ in kept}
+        kept += [header for header in _SECURITY if header[0] not in names]
+        message["headers"] = [*kept, (_REQUEST_ID_NAME, self._request_id.encode("ascii"))]
 
     async def _drain(self) -> None:
         # A server that closes while its client still sends makes the client's system throw away the answer. A client

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
 
 import jwt
 from pydantic import SecretStr
@@ -17,6 +21,10 @@ SHARED: Final = "HS256"
 ASYMMETRIC: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 _TOKEN_MAX: Final = 8192  # characters
 _SUBJECT_MAX: Final = 255  # characters
+# A token that passed is not verified again for so long, nor beyond its exp: decoding it costs 50 us. A key that the
+# identity provider withdrew is honoured so much longer than ``jwks.KEPT_S``.
+REMEMBERED_S: Final = 60.0
+_REMEMBERED_MAX: Final = 4096  # tokens; the one used longest ago makes room
 _SENTENCES: Final[dict[type[jwt.PyJWTError], str]] = {
     jwt.ExpiredSignatureError: "The token has expired",
     jwt.InvalidAudienceError: "The token is for another audience (aud)",
@@ -43,10 +51,24 @@ def mint_token(settings: Settings, sub: str, role: Role | str, expires: datetime
     return jwt.encode(claims, settings.jwt_secret.get_secret_value(), SHARED)
 
 
-class TokenVerifier:
-    """Checks signature, times, issuer and audience. A shared secret only ever checks HS256, a public key never does."""
+class _Passed(NamedTuple):
+    """A token that was verified with that version of the provider's keys, and holds until then (Unix seconds)."""
 
-    def __init__(self, settings: Settings, jwks: JwksKeys | None) -> None:
+    principal: Principal
+    until: float
+    keys: int
+
+
+class TokenVerifier:
+    """Checks signature, times, issuer and audience. A shared secret only ever checks HS256, a public key never does.
+
+    Remembers whom it let pass for ``REMEMBERED_S``, by the token's hash, and forgets it when public keys are fetched
+    anew. Refusals are not remembered. ``clock``: Unix seconds.
+    """
+
+    def __init__(self, settings: Settings, jwks: JwksKeys | None, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._passed: OrderedDict[bytes, _Passed] = OrderedDict()
         self._secret: SecretStr | None = settings.jwt_secret
         self._jwks = jwks
         self._issuer = settings.jwt_issuer
@@ -55,6 +77,24 @@ class TokenVerifier:
 
     async def principal_of(self, token: str) -> Principal:
         """Raises InvalidToken, and KeysUnavailable when the identity provider's keys cannot be fetched."""
+        digest = sha256(token.encode(errors="surrogatepass")).digest()
+        passed = self._passed.get(digest)
+        if passed is not None and self._clock() < passed.until and passed.keys == self._keys_version:
+            self._passed.move_to_end(digest)
+            return passed.principal
+        claims = await self._verified(token)
+        principal = _principal(claims)
+        until = min(self._clock() + REMEMBERED_S, int(claims["exp"]))
+        self._passed[digest] = _Passed(principal, until, self._keys_version)
+        if len(self._passed) > _REMEMBERED_MAX:
+            self._passed.popitem(last=False)
+        return principal
+
+    @property
+    def _keys_version(self) -> int:
+        return self._jwks.version if self._jwks is not None else 0
+
+    async def _verified(self, token: str) -> dict[str, Any]:
         algorithm, kid = _header(token)
         key: str | jwt.PyJWK
         if algorithm == SHARED and self._secret is not None:
@@ -63,7 +103,7 @@ class TokenVerifier:
             key = await self._public_key(self._jwks, algorithm, kid)
         else:
             raise InvalidToken(f"The token is signed with {algorithm}, which is not accepted here")
-        return _principal(self._claims(token, key, algorithm))
+        return self._claims(token, key, algorithm)
 
     async def _public_key(self, jwks: JwksKeys, algorithm: str, kid: str | None) -> jwt.PyJWK:
         key = await jwks.find(kid)

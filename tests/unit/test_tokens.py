@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from gateway.access import Role, Scope
 from gateway.infra.http import open_http
 from gateway.settings import Settings
+from gateway.web import tokens
 from gateway.web.jwks import KEPT_S, REFETCH_S, JwksKeys, KeysUnavailable
-from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
+from gateway.web.tokens import REMEMBERED_S, InvalidToken, TokenVerifier, mint_token
+from tests.support.eventually import eventually
 from tests.support.jwks_server import SigningKey, jwks_server
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
@@ -231,3 +233,88 @@ async def test_keys_are_kept_while_the_provider_is_away_and_dropped_when_it_with
         provider.broken, provider.keys = False, []
         clock.now += REFETCH_S
         assert await keys.find("k1") is None
+
+
+class UnixClock:
+    """Unix seconds for the verifier; PyJWT's own clock goes on."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tokens that were verified in full."""
+    seen: list[str] = []
+    decode = jwt.decode
+
+    def counted(token: str, *args: Any, **kwargs: Any) -> Any:
+        seen.append(token)
+        return decode(token, *args, **kwargs)
+
+    monkeypatch.setattr(tokens.jwt, "decode", counted)
+    return seen
+
+
+async def test_a_token_that_passed_is_verified_again_after_a_while(decoded: list[str]) -> None:
+    clock = UnixClock()
+    verifier = TokenVerifier(settings(), None, clock)
+    token, other = signed(claims()), signed(claims(sub="u2"))
+    first = await verifier.principal_of(token)
+    assert await verifier.principal_of(token) == first
+    assert (await verifier.principal_of(other)).id == "u2"
+    assert decoded == [token, other]
+    clock.now += REMEMBERED_S
+    await verifier.principal_of(token)
+    assert decoded == [token, other, token]
+
+
+async def test_no_token_is_accepted_beyond_its_expiry_because_it_passed_before(decoded: list[str]) -> None:
+    clock = UnixClock()
+    verifier = TokenVerifier(settings(jwt_leeway_s=0), None, clock)
+    token = signed(claims(exp=int(clock.now) + 1))
+    await verifier.principal_of(token)
+    clock.now += 1
+    await eventually(lambda: datetime.now(UTC).timestamp() > clock.now + 1)
+    with pytest.raises(InvalidToken, match="has expired"):
+        await verifier.principal_of(token)
+    assert decoded == [token, token]
+
+
+async def test_refusals_are_not_remembered_and_a_changed_token_is_another(decoded: list[str]) -> None:
+    verifier = TokenVerifier(settings(), None)
+    token = signed(claims())
+    await verifier.principal_of(token)
+    forged = token[:-2] + ("AA" if not token.endswith("AA") else "BB")
+    for _ in range(2):
+        with pytest.raises(InvalidToken):
+            await verifier.principal_of(forged)
+    assert decoded == [token, forged, forged]
+
+
+async def test_the_tokens_that_are_remembered_are_bounded(decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED_MAX", 2)
+    verifier = TokenVerifier(settings(), None)
+    first, second, third = (signed(claims(sub=name)) for name in ("u1", "u2", "u3"))
+    for token in (first, second, first, third, first, second):
+        await verifier.principal_of(token)
+    assert decoded == [first, second, third, second]
+
+
+async def test_a_key_that_was_withdrawn_is_not_honoured_by_memory() -> None:
+    kept, withdrawn = SigningKey("ES256", "k1"), SigningKey("ES256", "k2")
+    async with jwks_server() as provider, open_http() as client:
+        provider.keys = [kept.jwk, withdrawn.jwk]
+        clock = UnixClock()
+        jwks = JwksKeys(provider.url, client, clock)
+        verifier = TokenVerifier(settings(jwt_secret=None), jwks)
+        token = withdrawn.sign(claims())
+        await verifier.principal_of(token)
+        provider.keys = [kept.jwk]
+        clock.now += KEPT_S
+        await verifier.principal_of(kept.sign(claims()))  # fetches anew
+        with pytest.raises(InvalidToken, match="not among"):
+            await verifier.principal_of(token)

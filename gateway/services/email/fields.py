@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,7 +141,7 @@ class ObjectReader:
         self.problems = problems
         self.path = path
         refused = unsupported or {}
-        spelled = {spelling: name for name in (*known, *refused) for spelling in (name, snake_case(name))}
+        spelled = _spellings(known, tuple(refused))
         self._values: dict[str, Any] = {}
         unknown = 0
         for spelling, value in raw.items():
@@ -233,6 +234,11 @@ class ObjectReader:
             self.problem(name, f"must be an object, not {json_type(value)}")
             return {}
         return value
+
+
+@lru_cache(maxsize=64)  # of names that stand in the code
+def _spellings(known: tuple[str, ...], refused: tuple[str, ...]) -> Mapping[str, str]:
+    return {spelling: name for name in (*known, *refused) for spelling in (name, snake_case(name))}
 
 
 def text_problem(value: object, limit: int | None, *, single_line: bool) -> str | None:
