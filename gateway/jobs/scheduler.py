@@ -50,7 +50,8 @@ class Scheduler:
         """Make the jobs of everything that is due. Answers the seconds until the next look."""
         registry, began = self._engine.registry, time.monotonic()
         rows = await self._pool.fetch(SQL["schedules_due"], registry.task_names, registry.queue_names, _AT_ONCE)
-        wait_s = 0.0 if len(rows) == _AT_ONCE else POLL_S
+        more = len(rows) == _AT_ONCE and rows[-1]["next_at"] <= rows[-1]["seen_at"]
+        wait_s = 0.0 if more else POLL_S
         for row in rows:
             now: datetime = row["seen_at"]
             next_at = row["next_at"] if row["next_at"] > now else await self._tick_one(row, now)

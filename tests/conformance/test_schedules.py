@@ -472,6 +472,23 @@ async def test_I_a_look_costs_one_query_whatever_waits(pool: Pool) -> None:
         assert await scheduler.tick() <= 1.0
 
 
+async def test_more_than_one_look_are_made_at_once_and_none_is_waited_for_in_haste(pool: Pool) -> None:
+    async with replica(pool, None) as one:
+        _, scheduler = schedules_of(one, pool)
+        await pool.execute(
+            """INSERT INTO schedules (name, queue, task, args, every_s, missed, missed_max, overlap, anchor_at, next_at)
+            SELECT 's' || n, $1, $2, '{}', 3600, 'once', 1, 'enqueue', now(), now() + interval '700 ms'
+            FROM generate_series(1, 150) n""",
+            QUEUE,
+            TASK,
+        )
+        assert await scheduler.tick() > 0.1
+        await pool.execute("UPDATE schedules SET next_at = date_trunc('second', now())")
+        assert await scheduler.tick() < 0.1
+        assert await scheduler.tick() > 0.1
+        assert len(set(await keys(pool))) == len(await keys(pool)) == 150
+
+
 async def _count(pool: Pool, least: int) -> bool:
     return len(await keys(pool)) >= least
 
