@@ -17,6 +17,7 @@ from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Task
 from gateway.jobs.schedule import NewSchedule
 from gateway.jobs.schedules import Schedules
+from gateway.llm.model import Models
 from gateway.settings import Settings
 
 
@@ -29,6 +30,7 @@ class Platform:
     engine: Engine
     inspector: Inspector
     schedules: Schedules
+    models: Models
 
 
 # How a route asks for it: the app provides it under the name "platform".

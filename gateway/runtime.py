@@ -46,6 +46,7 @@ from gateway.jobs.schedules import Schedules
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
+from gateway.llm import open_models
 from gateway.services import email, orchestration
 from gateway.settings import Settings
 from gateway.web.health import LedgerCheck, RedisState
@@ -63,9 +64,11 @@ _STOP_S = 5.0  # for all components together
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """What only ``gateway dev`` gives: a bearer token that is no JWT, and further routes (the inbox)."""
+    """What only ``gateway dev`` gives: a bearer token that is no JWT, answers without a model where no provider has a
+    key, and further routes (the inbox)."""
 
     token: str | None = None
+    demo_models: bool = False
     routes: tuple[object, ...] = ()
 
 
@@ -103,7 +106,8 @@ class Runtime:
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events, self._groups)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
-        self.platform = Platform(settings, pool, self.engine, inspector, Schedules(pool, self.engine))
+        self._models = open_models(settings, pool, self.metrics, demo=self.dev.demo_models)
+        self.platform = Platform(settings, pool, self.engine, inspector, Schedules(pool, self.engine), self._models)
         self.features = self._features()
         self.workers = self._workers()
         self.controls = Controls(self._vital, self._registry, self.dispatcher)
@@ -250,6 +254,7 @@ class Runtime:
             self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
             LoopWatchdog(),
+            self._models,
         ]
         keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
         chores = (

@@ -184,7 +184,7 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
             write_dev_file(data_dir.path, facts)
             show(banner.facts_of(facts, data_dir.path, what.token))
 
-        options = DevOptions(token=what.token, routes=tuple(inbox_routes(sandbox)))
+        options = DevOptions(token=what.token, demo_models=True, routes=tuple(inbox_routes(sandbox)))
         return await serve(settings, host=what.host, port=what.port, ready=ready, dev=options)
     finally:
         watching.cancel()

@@ -16,6 +16,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from gateway.infra.model_metrics import ModelMetrics
+
 STALE_S: Final = 30.0
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 # A mail takes tens of milliseconds, an agent run up to its limit of 10 minutes, a rate-limited wait hours.
@@ -71,6 +73,10 @@ class Metrics:
         self._emails = Counter(
             "gateway_emails", "E-mails handed to a transport, by outcome.", ["transport", "outcome"], registry=into
         )
+        self._models = ModelMetrics(into)
+        self.model_call = self._models.call
+        self.model_spent = self._models.spent
+        self.model_misfit = self._models.misfit
 
     def _histograms(self) -> None:
         self._duration = Histogram(

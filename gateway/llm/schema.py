@@ -1,4 +1,4 @@
-"""Answers that must fit a JSON Schema: read, checked, and said what is wrong. A schema cannot refer to other documents."""
+"""Answers that must fit a JSON Schema: read and checked. No schema makes this process call an address."""
 
 from __future__ import annotations
 

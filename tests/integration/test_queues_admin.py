@@ -16,6 +16,7 @@ from litestar.di import Provide
 
 from gateway.access import Role
 from gateway.feature import Platform
+from gateway.infra.metrics import Metrics
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
@@ -29,6 +30,7 @@ from gateway.jobs.registry import Registry
 from gateway.jobs.schedules import Schedules
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
+from gateway.llm import open_models
 from gateway.settings import load
 from gateway.web import jobs_admin, queues_admin
 from gateway.web.auth import Authenticator, check_access_declared, mint_token
@@ -58,7 +60,8 @@ def platform(pool: asyncpg.Pool[asyncpg.Record], database_url: str, tmp_path: An
     engine = Engine(registry, store, Records(pool), dispatcher, UniqueJobs(pool, store))
     settings = load({"DATABASE_URL": database_url, "JWT_SECRET": SECRET}, tmp_path, serving=False).settings
     inspector = Inspector(pool, engine, store, dispatcher)
-    return Platform(settings=settings, pool=pool, engine=engine, inspector=inspector, schedules=Schedules(pool, engine))
+    models = open_models(settings, pool, Metrics())
+    return Platform(settings, pool, engine, inspector, Schedules(pool, engine), models)
 
 
 @pytest.fixture

@@ -21,8 +21,10 @@ from litestar.middleware.authentication import AbstractAuthenticationMiddleware,
 
 from gateway.access import SCOPES_OF, Principal, Role, Scope
 from gateway.feature import Feature, Platform
+from gateway.infra.metrics import Metrics
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.schedules import Schedules
+from gateway.llm import open_models
 from gateway.problem import Problem
 from gateway.services import email
 from gateway.services.email.attempts import Attempts
@@ -146,9 +148,8 @@ async def mail_app(
     counted: list[tuple[str, str]] = []
     async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
         schedules = Schedules(pool, running.engine)
-        platform = Platform(
-            settings=loaded, pool=pool, engine=running.engine, inspector=running.inspector, schedules=schedules
-        )
+        models = open_models(loaded, pool, Metrics())
+        platform = Platform(loaded, pool, running.engine, running.inspector, schedules, models)
         feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
         for task in feature.tasks:
             running.engine.registry.add_task(task)
