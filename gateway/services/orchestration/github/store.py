@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -20,7 +20,7 @@ PAGE_MAX_BYTES: Final = 2_000_000
 ANALYSES_KEPT_S: Final = 30 * 86_400
 _PRUNED_AT_ONCE: Final = 5000
 
-Pool = asyncpg.Pool[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 class KeptPage(msgspec.Struct, frozen=True, kw_only=True):
