@@ -51,7 +51,7 @@ class Pump:
         self.name = f"pump {policy.name}"
         self.dismiss: Callable[[int], int] = lambda _idle: 0
         self._line: list[_Slot] = []
-        self._in_turn: set[_Slot] = set()  # those of the line that ended a job just now
+        self._in_stint: set[_Slot] = set()  # those of the line that ended a job just now
         self._asked = asyncio.Event()
         self._plenty = asyncio.Event()  # the last fetch brought all that it asked for
         self._wanted = 0  # by the fetches under way
@@ -93,15 +93,15 @@ class Pump:
         self._asked.set()
         self._look_again()
 
-    async def claim(self, *, in_turn: bool = False) -> Claim | None:
-        """Stand in line for a job. None: the slot shall end, or (``in_turn``: it ended a job just now) no more are
+    async def claim(self, *, in_stint: bool = False) -> Claim | None:
+        """Stand in line for a job. None: the slot shall end, or (``in_stint``: it ended a job just now) no more are
         ready."""
         if self._closed:
             return None
         slot: _Slot = asyncio.get_running_loop().create_future()
         self._line.append(slot)
-        if in_turn:
-            self._in_turn.add(slot)
+        if in_stint:
+            self._in_stint.add(slot)
         self._asked.set()
         try:
             return await slot
@@ -113,7 +113,7 @@ class Pump:
     def _leave(self, slot: _Slot, claim: Claim | None = None) -> bool:
         """Let the slot go, with its job or without. Answers whether it was still there to take it."""
         self._line.remove(slot)
-        self._in_turn.discard(slot)
+        self._in_stint.discard(slot)
         if slot.done():
             return False
         slot.set_result(claim)
@@ -173,6 +173,7 @@ class Pump:
             fetched = await self._dispatcher.fetch(self._policy, want)
         finally:
             self._wanted -= want
+            self._asked.set()  # the other loop may wait, for slots that this fetch does not feed after all
         left = list(fetched.jobs)
         while left and self._line and not self._closed:
             if self._leave(self._line[0], (left[0], asked)):
@@ -183,8 +184,8 @@ class Pump:
             self._plenty.set()
             return 0.0, False
         self._plenty.clear()
-        turns_over = [slot for slot in self._line if slot in self._in_turn]
-        for slot in turns_over[: max(0, len(self._line) - self._wanted)]:
+        stints_over = [slot for slot in self._line if slot in self._in_stint]
+        for slot in stints_over[: max(0, len(self._line) - self._wanted)]:
             self._leave(slot)
         if self._closed or not self._line:
             return 0.0, False

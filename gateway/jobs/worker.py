@@ -1,7 +1,7 @@
 """SAQ inside our loop: ``saq.Worker`` runs the slots, our ``saq.Queue`` feeds them from the broker.
 
 SAQ's slot asks ``dequeue`` for one job; the pump fetches for all slots that ask at the same moment. While more jobs are
-ready a slot goes on with the next one inside the same SAQ job, its *turn* (docs/decisions/0014-slots-take-turns.md).
+ready a slot goes on with the next one inside the same SAQ job, its *stint* (docs/decisions/0014-slots-go-on.md).
 What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in the ledger,
 so SAQ's own bookkeeping hooks are empty (``saq_queue``). Only ``SIGNALS``, ``upkeep`` and ``_process`` of its
 worker are replaced.
@@ -86,10 +86,9 @@ class SlotWorker(saq.Worker[Any]):
     def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
         if previous_task is not None:
             self.tasks.discard(previous_task)
+            self._dismissed = max(0, self._dismissed - 1)
         if not self.draining and len(self.tasks) < self.concurrency:
             super()._process()
-        elif self._dismissed:
-            self._dismissed -= 1
 
 
 class QueueWorker:
@@ -126,7 +125,7 @@ class QueueWorker:
     async def _perform(self, _context: Any, *, claim: Claim | None) -> None:
         while claim is not None:
             await self._executor.run(*claim)
-            claim = await self._pump.claim(in_turn=True)
+            claim = await self._pump.claim(in_stint=True)
 
     async def start(self) -> None:
         await self._queue.connect()
