@@ -57,7 +57,7 @@ class PullRequest(msgspec.Struct, omit_defaults=True, kw_only=True):
         self.html_url = clean(self.html_url, URL_MAX)
 
 
-class _Nothing(msgspec.Struct):
+class PullReference(msgspec.Struct):
     """That it is there is all that counts."""
 
 
@@ -71,7 +71,7 @@ class Issue(msgspec.Struct, omit_defaults=True, kw_only=True):
     user: User | None = None
     html_url: str = ""
     closed_at: datetime | None = None
-    pull_request: _Nothing | None = None
+    pull_request: PullReference | None = None
 
     def __post_init__(self) -> None:
         self.title = clean(self.title, TITLE_MAX)
