@@ -68,6 +68,11 @@ class Work(RuleBasedStateMachine):
     def some_job(self, data: st.DataObject, *states: JobState) -> Job:
         return data.draw(st.sampled_from(self.model.having(*(states or JobState))), label="job")
 
+    def likely_job(self, data: st.DataObject, *states: JobState) -> Job:
+        """Mostly one to which it can be done."""
+        able = self.model.having(*states) if data.draw(st.sampled_from((True, True, True, False))) else []
+        return self.some_job(data, *(states if able else JobState))
+
     def some_jobs(self, data: st.DataObject) -> list[Job]:
         everyone = list(self.model.jobs.values())
         return data.draw(st.lists(st.sampled_from(everyone), unique_by=id, min_size=1), label="jobs")
@@ -91,7 +96,7 @@ class Work(RuleBasedStateMachine):
         priority=st.sampled_from((0, 0, 5, 10)),
         later=st.booleans(),
         attempts=st.sampled_from((None, 1, 2)),
-        key=st.sampled_from((None, None, *KEYS)),
+        key=st.sampled_from((None, *KEYS)),
         tags=st.sampled_from(((), ("invoice",))),
         deadline=st.booleans(),
         group=st.sampled_from((None, None, "red", "blue")),
@@ -118,11 +123,12 @@ class Work(RuleBasedStateMachine):
         late = False if deadline else None
         self.record(inserted, max_attempts=attempts or POLICY.attempts, key=key, tags=tags, late=late, group=group)
 
-    @rule(number=st.integers(2, 5), priority=st.sampled_from((0, 5)))
-    def submit_many(self, number: int, priority: int) -> None:
-        jobs = [NewJob(id=uuid7(), queue=QUEUE, task=TASK, args={}, priority=priority) for _ in range(number)]
+    @rule(number=st.integers(2, 5), priority=st.sampled_from((0, 5)), group=st.sampled_from((None, *GROUPS)))
+    def submit_many(self, number: int, priority: int, group: str | None) -> None:
+        said = {"queue": QUEUE, "task": TASK, "args": {}, "priority": priority, "group": group}
+        jobs = [NewJob(id=uuid7(), **said) for _ in range(number)]
         for inserted in self.do(self.one.engine.submit_many(jobs)):
-            self.record(inserted)
+            self.record(inserted, group=group)
 
     @rule(key=st.sampled_from(KEYS), policy=st.sampled_from(OnConflict), window=st.booleans())
     def submit_unique(self, key: str, policy: OnConflict, window: bool) -> None:
@@ -154,9 +160,20 @@ class Work(RuleBasedStateMachine):
             self.claims.append((claim, claimed))
 
     @precondition(lambda self: self.held())
-    @rule(data=st.data(), ending=st.sampled_from(Ending))
+    @rule(data=st.data(), ending=st.sampled_from((*Ending, Ending.FAIL)))
     def settle(self, data: st.DataObject, ending: Ending) -> None:
         self.end(data.draw(st.sampled_from(self.held()), label="claim"), ending)
+
+    @rule(want=st.integers(1, 3), ending=st.sampled_from((*Ending, Ending.FAIL, Ending.FAIL)), unwanted=st.booleans())
+    def work(self, want: int, ending: Ending, unwanted: bool) -> None:
+        """Claims and their ends at once; ``unwanted``: somebody cancels them while they run."""
+        before = len(self.claims)
+        self.fetch("one", want, False)
+        for claim, claimed in self.claims[before:]:
+            if unwanted:
+                self.do(self.one.engine.cancel_running(claim.job.id, "not wanted"))
+                self.model.cancel(claim.job)
+            self.end((claim, claimed), ending)
 
     @precondition(lambda self: self.lost())
     @rule(data=st.data(), ending=st.sampled_from(Ending))
