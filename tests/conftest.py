@@ -38,6 +38,10 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "SMTP_HOST",
         "AUTH_MODE",
         "GATEWAY_TOKEN",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "ANTHROPIC_API_KEY",
+        "GOOGLE_API_KEY",
     ):
         monkeypatch.delenv(name, raising=False)
 

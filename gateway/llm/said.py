@@ -21,6 +21,7 @@ _CONTEXT: Final = re.compile(
     r"context.?length|context window|maximum context|prompt is too long|maximum number of tokens|too many tokens",
     re.IGNORECASE,
 )
+_NUMBER: Final = re.compile(r"\s*\d+(\.\d+)?\s*")
 _BAD_KEY: Final = re.compile(r"api[ _]key", re.IGNORECASE)
 _OVERLOAD: Final = re.compile(r"overloaded|rate.?limit|too many requests|resource.?exhausted", re.IGNORECASE)
 _NO_CREDIT: Final = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
@@ -89,15 +90,10 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     """Seconds that a provider asks to wait: ``retry-after-ms``, or ``Retry-After`` as seconds or as a date (RFC 9110,
     10.2.3), at most an hour; None if it does not say, or nonsense."""
     try:
-        milliseconds = headers.get("retry-after-ms")
-        if milliseconds is not None:
-            return _bounded(float(milliseconds) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
-            return None
-        if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
-            return _bounded(float(value))
-        date = parsedate_to_datetime(value)
+        for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+            if _NUMBER.fullmatch(headers.get(name, "")):
+                return _bounded(float(headers[name]) / unit)
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
     aware = date if date.tzinfo else date.replace(tzinfo=UTC)
