@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
@@ -38,4 +39,8 @@ class AgentSettings(BaseModel):
     )
     github_api_url: HttpUrl = Field(
         "https://api.github.com", description="GitHub's API; of GitHub Enterprise: https://HOST/api/v3."
+    )
+
+    agents_dir: Path | None = Field(
+        None, description="Directory of a team's own agents, one file <slug>.md each; read at start (docs/agents.md)."
     )

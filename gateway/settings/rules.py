@@ -153,6 +153,13 @@ def _github(settings: Settings) -> Iterator[SettingProblem]:
         )
 
 
+def _agents(settings: Settings) -> Iterator[SettingProblem]:
+    if settings.agents_dir is not None and not settings.agents_dir.is_dir():
+        yield SettingProblem(
+            "AGENTS_DIR", f"is {settings.agents_dir}, which is no directory", "Create it, or unset this."
+        )
+
+
 # Each with the beginnings of the fields that it reads, and whether it holds for commands that serve nothing too.
 _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
     (check_redis, ("redis_", "use_job_queue"), True),
@@ -164,4 +171,5 @@ _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, .
     (_redis_authorities, ("redis_ca_bundle",), False),
     (_host, ("host",), False),
     (_github, ("github_",), False),
+    (_agents, ("agents_dir",), False),
 )
