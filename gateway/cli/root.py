@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": LazyCommand("gateway.cli.jobs:jobs", "Find and change jobs, one or many."),
     "operations": LazyCommand("gateway.cli.operations:operations", "Work on many jobs at once: look on, stop."),
     "schedules": LazyCommand("gateway.cli.schedules:schedules", "Repeatable jobs: show, add, pause, run."),
+    "models": LazyCommand("gateway.cli.models:models", "Language models: prices, limits, providers at rest."),
     "replicas": LazyCommand("gateway.cli.replicas:replicas", "Show and drain replicas."),
     "email": LazyCommand("gateway.cli.email:email", "Send and show e-mails."),
     "config": LazyCommand("gateway.cli.config:config", "Show effective settings, or all there are."),

@@ -28,4 +28,9 @@ def open_models(
     return ProviderModels(providers, Lanes(LaneStore(pool)), metrics, settings.model_stall_timeout_s)
 
 
-__all__ = ["ModelsComponent", "default_model", "open_models"]
+def configured_providers(settings: Settings) -> frozenset[str]:
+    """Names of those that can be called from here."""
+    return frozenset(providers_of(settings))
+
+
+__all__ = ["ModelsComponent", "configured_providers", "default_model", "open_models"]

@@ -47,6 +47,11 @@ class Served:
         """For metrics and logs: names that people make up have none of their own."""
         return self.price.model if self.price is not None else "other"
 
+    @property
+    def limited_as(self) -> str:
+        """Under which name its limits stand: a dated name shares those of the plain one."""
+        return self.price.model if self.price is not None else self.model
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -108,7 +113,7 @@ class Asking:
         provider, heard = self._served.provider, Heard()
         try:
             ticket = await self._desk.lanes.admit(
-                provider.name, self._served.model, question.input_estimate + question.max_output_tokens
+                provider.name, self._served.limited_as, question.input_estimate + question.max_output_tokens
             )
         except ModelBusy as busy:
             self._desk.metrics.model_call(provider.name, "waited")
