@@ -80,6 +80,7 @@ CREATE INDEX runs_by_status ON runs (status, id DESC);
 CREATE TABLE run_steps (
   id             uuid PRIMARY KEY,
   run_id         uuid NOT NULL REFERENCES runs ON DELETE CASCADE,
+  project_id     uuid NOT NULL REFERENCES projects,      -- its run's; a trigger sets it
   position       integer NOT NULL,
   kind           text NOT NULL,                          -- 'agent' or 'github_analysis'
   agent_slug     text,
@@ -93,6 +94,7 @@ CREATE TABLE run_steps (
   model          text,
   provider       text,
   prompt_sha256  text,
+  calls          integer NOT NULL DEFAULT 0,             -- of the model, repairs and failed ones too (Spent.calls)
   input_tokens   bigint NOT NULL DEFAULT 0,
   output_tokens  bigint NOT NULL DEFAULT 0,
   cost_micros    bigint NOT NULL DEFAULT 0,
@@ -104,6 +106,16 @@ CREATE TABLE run_steps (
   CONSTRAINT run_steps_status CHECK (status IN ('waiting', 'running', 'completed', 'failed', 'refused', 'cancelled'))
 );
 CREATE INDEX run_steps_spent ON run_steps (started_at) WHERE started_at IS NOT NULL;
+-- What a project spent in a month is one range of this index, and no visit of the table.
+CREATE INDEX run_steps_spent_by_project ON run_steps (project_id, started_at) INCLUDE (cost_micros)
+  WHERE started_at IS NOT NULL;
+
+CREATE FUNCTION set_project_of_step() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  SELECT r.project_id INTO NEW.project_id FROM runs r WHERE r.id = NEW.run_id;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER run_steps_project BEFORE INSERT ON run_steps FOR EACH ROW EXECUTE FUNCTION set_project_of_step();
 
 CREATE TABLE suggestions (
   id           uuid PRIMARY KEY,
@@ -177,10 +189,11 @@ CREATE TABLE actions (
   decided_by   text,
   decided_at   timestamptz,
   comment      text,
+  not_before   timestamptz,                              -- the cooldown holds it back until then
   job_id       uuid,                                     -- that executes it
   outcome      jsonb,                                    -- what came of it: ids, addresses of pages
   created_at   timestamptz NOT NULL DEFAULT now(),
-  executed_at  timestamptz,
+  executed_at  timestamptz,                              -- when its execution began
   UNIQUE (step_id, position),
   CONSTRAINT actions_status CHECK
     (status IN ('pending', 'approved', 'rejected', 'expired', 'refused', 'planned', 'executing', 'executed', 'failed'))
@@ -189,3 +202,12 @@ CREATE INDEX actions_of_run ON actions (run_id);
 CREATE INDEX actions_by_status ON actions (project_id, status, id DESC);
 CREATE INDEX actions_pending ON actions (expires_at) WHERE status = 'pending';
 CREATE INDEX actions_executed ON actions (project_id, action, executed_at) WHERE executed_at IS NOT NULL;
+CREATE INDEX actions_under_way ON actions (job_id) WHERE status IN ('approved', 'executing');
+
+-- When actions of a kind were started in the last day, over all replicas: whoever updates the row sees the others.
+CREATE TABLE action_starts (
+  project_id  uuid NOT NULL REFERENCES projects ON DELETE CASCADE,
+  action      text NOT NULL,
+  starts      timestamptz[] NOT NULL,
+  PRIMARY KEY (project_id, action)
+);
