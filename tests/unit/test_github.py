@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.services.orchestration.github import verify_github_signature
@@ -44,6 +44,9 @@ from gateway.settings import SettingsError, load, setting_rows
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PERIOD = Period.before(NOW, 24)
+
+# Machines have other things to do: how long an example takes says nothing.
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 moments = st.integers(0, 60 * 24 * 20).map(lambda minutes: NOW - timedelta(minutes=minutes))
 users = st.sampled_from(["ada", "bob", "eve", ""]).map(lambda login: User(login) if login else None)
@@ -114,6 +117,7 @@ def found(draw: Any) -> Found:
     )
 
 
+@unhurried
 @given(found())
 def test_figures_agree_with_each_other(rows: Found) -> None:
     analysis = measure("octo/app", rows, PERIOD)
@@ -132,6 +136,7 @@ def test_figures_agree_with_each_other(rows: Found) -> None:
         assert 0 <= reviews.median_hours <= reviews.p90_hours
 
 
+@unhurried
 @given(found(), st.randoms(use_true_random=False))
 def test_the_order_of_what_was_read_changes_nothing(rows: Found, dice: random.Random) -> None:
     expected = measure("octo/app", rows, PERIOD)
@@ -141,6 +146,7 @@ def test_the_order_of_what_was_read_changes_nothing(rows: Found, dice: random.Ra
     assert measure("octo/app", rows, PERIOD) == expected
 
 
+@unhurried
 @given(found())
 def test_reading_a_row_twice_changes_nothing(rows: Found) -> None:
     expected = measure("octo/app", rows, PERIOD)
@@ -150,6 +156,7 @@ def test_reading_a_row_twice_changes_nothing(rows: Found) -> None:
     assert measure("octo/app", doubled, PERIOD) == expected
 
 
+@unhurried
 @given(found())
 def test_a_longer_period_holds_no_less(rows: Found) -> None:
     day, week = measure("octo/app", rows, PERIOD), measure("octo/app", rows, Period.before(NOW, 168))
@@ -161,6 +168,7 @@ def test_a_longer_period_holds_no_less(rows: Found) -> None:
     assert len(reviews_to_read(rows, PERIOD)) == len(set(reviews_to_read(rows, PERIOD)))
 
 
+@unhurried
 @given(found())
 def test_an_analysis_is_json_and_comes_back(rows: Found) -> None:
     analysis = measure("octo/app", rows, PERIOD)
@@ -179,6 +187,7 @@ def test_a_title_cannot_leave_its_quotation_marks() -> None:
     assert msgspec.json.decode(quoted) == title
 
 
+@unhurried
 @given(st.text(max_size=400), st.integers(2, 60))
 def test_cleaned_text_is_one_visible_line(text: str, most: int) -> None:
     line = clean(text, most)
@@ -187,6 +196,7 @@ def test_cleaned_text_is_one_visible_line(text: str, most: int) -> None:
     assert clean(line, most) == line
 
 
+@unhurried
 @given(st.text(max_size=200))
 def test_cleaned_markdown_keeps_its_lines(text: str) -> None:
     cleaned = clean_markdown(text, 100)
@@ -239,9 +249,9 @@ def test_the_token_is_masked_and_goes_nowhere_in_the_clear(tmp_path: Path) -> No
         "SMTP_HOST": "smtp.example",
         "GITHUB_TOKEN": "ghp_0123",
     }
-    settings = load(good, tmp_path).settings
-    assert settings.github_api_url == "https://api.github.com"
-    assert "ghp_0123" not in repr(settings) + str(setting_rows(settings))
+    loaded = load(good, tmp_path).settings
+    assert loaded.github_api_url == "https://api.github.com"
+    assert "ghp_0123" not in repr(loaded) + str(setting_rows(loaded))
     load(good | {"GITHUB_API_URL": "http://127.0.0.1:8080"}, tmp_path)
     for wrong, said in [
         ({"GITHUB_API_URL": "http://ghe.example/api/v3"}, "in the clear"),

@@ -14,6 +14,7 @@ from gateway.services.orchestration.github.figures import Analysis
 
 SQL = load_sql("gateway.services.orchestration.github")
 
+PRUNE_S: Final = 3600.0
 PAGES_KEPT_S: Final = 7 * 86_400
 PAGES_MAX_BYTES: Final = 256_000_000
 PAGE_MAX_BYTES: Final = 2_000_000
