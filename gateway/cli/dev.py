@@ -32,6 +32,7 @@ def dev(port: int | None, host: str, token: str | None, with_redis: bool, reset:
     """Run everything on this machine; nothing leaves it.
 
     PostgreSQL is embedded (or DATABASE_URL), Redis is not needed (or --redis, or REDIS_URL), mails go to an inbox.
+    Agents answer with a demonstration; they ask a model, which costs money, where OPENAI_API_KEY or the like is set.
     """
     from gateway.cli.dev_data import DataDir
 

@@ -39,7 +39,7 @@ class ProviderModels:
         self._told: set[str] = set()  # models without a price that the log has told of
 
     async def start(self) -> None:
-        return
+        log.info("models_ready", providers=sorted(self._providers), own_endpoint=self._own is not None)
 
     async def stop(self) -> None:
         clients = tuple(self._clients.values())

@@ -3,6 +3,7 @@ takes a second and tens of megabytes."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -17,6 +18,9 @@ from gateway.llm.said import Said, error_of, retry_after_s
 from gateway.llm.schema import is_strict
 
 CONNECT_TIMEOUT_S: Final = 5.0
+# At debug level these write requests down: prompts. OPENAI_LOG would turn that on too.
+for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class OpenAIClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -349,12 +350,15 @@ def test_agents_without_end_share_one_label() -> None:
     assert 'agent="other"' in text
 
 
-async def test_neither_prompts_nor_keys_are_logged(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_neither_prompts_nor_keys_are_logged(
+    pool: Pool, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     async with world(pool) as (provider, models):
-        provider.script(Answer("no JSON SECRET-ANSWER"), unauthorized())
-        with pytest.raises(ModelError):
-            await models.complete(ask("SECRET-PROMPT", schema=SCHEMA))
-    said = "".join(capsys.readouterr())
+        with caplog.at_level(logging.DEBUG):
+            provider.script(Answer("no JSON SECRET-ANSWER"), unauthorized())
+            with pytest.raises(ModelError):
+                await models.complete(ask("SECRET-PROMPT", schema=SCHEMA))
+    said = "".join(capsys.readouterr()) + caplog.text
     assert "model_call" in said
     assert "SECRET" not in said
     assert KEY not in said
