@@ -112,6 +112,17 @@ async def test_all_pages_are_read_and_the_later_ones_again_when_rows_have_moved(
     assert (await github(hub, pool).analyse(REPOSITORY)).issues.opened == 221
 
 
+async def test_the_api_of_a_companys_own_github_is_below_a_path(hub: GitHubServer, pool: Pool) -> None:
+    hub.url = hub.url.replace("127.0.0.1", "LocalHost").replace("http", "HTTP") + "/api/v3"
+    app = hub.add(REPOSITORY)
+    for number in range(60):
+        app.add_pull(f"Change {number}")
+    hub.renamed["octo/old"] = REPOSITORY
+    one = github(hub, pool, github_api_url=hub.url + "/")
+    assert (await one.analyse("octo/old")).pull_requests.open == 60
+    assert all(call.path.startswith("/api/v3/rep") for call in hub.calls)
+
+
 async def test_a_huge_repository_is_read_in_part_and_says_so(
     hub: GitHubServer, app: FakeRepository, pool: Pool
 ) -> None:

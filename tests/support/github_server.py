@@ -134,7 +134,7 @@ class GitHubServer:
         return reply
 
     def _routed(self, call: Call) -> Reply:
-        found = re.fullmatch(r"/(?:repos/([^/]+/[^/]+)|repositories/(\d+))(/.*)?", call.path)
+        found = re.fullmatch(r"(?:/api/v3)?/(?:repos/([^/]+/[^/]+)|repositories/(\d+))(/.*)?", call.path)
         if not found:
             return _missing()
         name, number, rest = found[1], found[2], found[3] or ""

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 import msgspec
+import structlog
 
 from gateway.services.orchestration.github.answers import Asked
 from gateway.services.orchestration.github.client import Client, Reply
 from gateway.services.orchestration.github.errors import GitHubBusy, GitHubFailed
 from gateway.services.orchestration.github.store import KeptPage, Pages
+
+log = structlog.get_logger(__name__)
 
 _SHAPES: Final = 1  # of shapes.py: another number forgets what was kept in an older form
 _HOUR_S: Final = 3600.0
@@ -106,6 +109,7 @@ async def resting(pages: Pages, call: Awaitable[Reply]) -> Reply:
     try:
         reply = await call
     except GitHubBusy as busy:
+        log.warning("github_rests", kind=busy.kind, after_s=busy.after_s, error=str(busy))
         await pages.rest(busy.after_s, str(busy))
         raise
     if reply.rest_s is not None:

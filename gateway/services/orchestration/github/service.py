@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+import httpx
 import structlog
 
 from gateway.infra.http import open_http
@@ -37,7 +38,9 @@ class GitHub:
 
     def __init__(self, settings: Settings, pool: Pool, *, write_gap_s: float = WRITE_GAP_S) -> None:
         token = settings.github_token
-        self._api = Api(url=settings.github_api_url.rstrip("/"), token=token.get_secret_value() if token else None)
+        # As httpx writes addresses, so that those of further pages can be compared with it.
+        url = str(httpx.URL(settings.github_api_url)).rstrip("/")
+        self._api = Api(url=url, token=token.get_secret_value() if token else None)
         self._pages = Pages(pool, self._api.lane)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._gate = Gate(write_gap_s)
