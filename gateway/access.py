@@ -47,6 +47,8 @@ _INCLUDED: dict[Scope, frozenset[Scope]] = {
 }
 
 PUBLIC = "public"  # opt={"access": PUBLIC}: no token needed
+MACHINE = "machine"  # opt={"access": MACHINE}: who knows CRON_SECRET, and nobody else
+AUTHENTICATED = "authenticated"  # any token or key will do: what is asked for is checked one by one
 
 
 def with_included(scopes: Iterable[Scope]) -> frozenset[Scope]:

@@ -14,11 +14,15 @@ from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.web import docs, health, jobs_admin, metrics, models_admin, queue_controls, queues_admin, schedules_admin
 from gateway.web.auth import Authenticator, check_access_declared
+from gateway.web.channel_access import channel_access
+from gateway.web.clients import Clients
 from gateway.web.errors import exception_handlers
+from gateway.web.event_streams import events_route
 from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
 from gateway.web.openapi_errors import declare_errors
+from gateway.web.realtime import realtime_socket
 from gateway.web.requests import demand_sound_request
 
 
@@ -27,12 +31,17 @@ def create_app(runtime: Runtime) -> Litestar:
     settings = runtime.settings
     authenticator = Authenticator(settings, runtime.platform.pool, runtime.dev.token)
 
+    access = channel_access(runtime.features, runtime.engine.registry)
+    clients = Clients(settings, runtime.realtime.hub, authenticator, access, runtime.metrics.realtime)
+
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         await runtime.start()
+        await clients.start()
         try:
             yield
         finally:
+            await clients.stop()
             await runtime.stop()
             await authenticator.stop()
 
@@ -44,6 +53,7 @@ def create_app(runtime: Runtime) -> Litestar:
             "controls": Provide(_always(runtime.controls), sync_to_thread=False),
             "health": Provide(_always(runtime), sync_to_thread=False),
             "metrics": Provide(_always(runtime.metrics), sync_to_thread=False),
+            "clients": Provide(_always(clients), sync_to_thread=False),
         },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],
@@ -63,6 +73,7 @@ def _routes(runtime: Runtime) -> list[Any]:
     if runtime.settings.serves_api:
         routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
         routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin]
+        routes += [realtime_socket, events_route]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes
 

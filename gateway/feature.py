@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from gateway.access import Principal
 from gateway.infra.lifecycle import Component
 from gateway.jobs.engine import Engine
 from gateway.jobs.inspector import Inspector
@@ -18,6 +20,8 @@ from gateway.jobs.registry import Task
 from gateway.jobs.schedule import NewSchedule
 from gateway.jobs.schedules import Schedules
 from gateway.llm.model import Models
+from gateway.realtime.channel import Publisher, Topic
+from gateway.realtime.hub import Hub
 from gateway.settings import Settings
 
 
@@ -31,16 +35,27 @@ class Platform:
     inspector: Inspector
     schedules: Schedules
     models: Models
+    publisher: Publisher
+    hub: Hub
 
 
 # How a route asks for it: the app provides it under the name "platform".
 ThePlatform = NamedDependency[SkipValidation[Platform]]
 
 
+# May this caller listen to the channel with this id? Several features may own ids of one topic: any True admits; who
+# raises has not admitted.
+ChannelGuard = Callable[[Principal, str], Awaitable[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One folder of ``services/``. ``components`` start before the workers (in order) and stop after them (reversed);
-    ``chores`` run on the elected leader; the jobs of ``schedules`` run like any other (docs/schedules.md)."""
+    ``chores`` run on the elected leader; the jobs of ``schedules`` run like any other (docs/schedules.md).
+
+    ``channels``: who may listen to the channels of a topic that are this feature's. ``tells_job_ends``: it publishes
+    nothing itself, so the engine tells on its jobs' channels how they ended.
+    """
 
     name: str
     queues: tuple[QueuePolicy, ...]
@@ -49,3 +64,5 @@ class Feature:
     components: tuple[Component, ...] = ()
     chores: tuple[Chore, ...] = ()
     schedules: tuple[NewSchedule, ...] = ()
+    channels: Mapping[Topic, ChannelGuard] = field(default_factory=dict)
+    tells_job_ends: bool = False

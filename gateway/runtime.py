@@ -28,7 +28,6 @@ from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
-from gateway.jobs.errors import UnknownQueue
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
 from gateway.jobs.groups import SWEEP_S, Groups
@@ -36,7 +35,7 @@ from gateway.jobs.inspector import Inspector
 from gateway.jobs.leases import LeaseKeeper
 from gateway.jobs.maintenance import Chore, Keeper, Maintenance
 from gateway.jobs.operations import POLL_S as OPERATIONS_POLL_S
-from gateway.jobs.policy import QueuePolicy, StallPolicy
+from gateway.jobs.policy import StallPolicy
 from gateway.jobs.presence import Presence
 from gateway.jobs.records import Records
 from gateway.jobs.redis_link import RedisLink, RedisUse
@@ -47,6 +46,7 @@ from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
 from gateway.llm import open_models
+from gateway.realtime.service import Realtime
 from gateway.services import email, orchestration
 from gateway.settings import Settings
 from gateway.web.health import LedgerCheck, RedisState
@@ -107,7 +107,9 @@ class Runtime:
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
         self._models = open_models(settings, pool, self.metrics, demo=self.dev.demo_models)
-        self.platform = Platform(settings, pool, self.engine, inspector, Schedules(pool, self.engine), self._models)
+        self.realtime = Realtime(settings, pool, self.dispatcher, self.events, self.metrics.realtime)
+        schedules, told = Schedules(pool, self.engine), (self.realtime.publisher, self.realtime.hub)
+        self.platform = Platform(settings, pool, self.engine, inspector, schedules, self._models, *told)
         self.features = self._features()
         self.workers = self._workers()
         self.controls = Controls(self._vital, self._registry, self.dispatcher)
@@ -142,25 +144,17 @@ class Runtime:
                 self._registry.add_task(task)
             for schedule in feature.schedules:
                 self.platform.schedules.declare(schedule)
+        told = [policy.name for feature in features if feature.tells_job_ends for policy in feature.queues]
+        self.realtime.tell_of(self._registry.queue_names, told)
         return features
 
     def _workers(self) -> tuple[QueueWorker, ...]:
         if not self.settings.runs_workers:
             return ()
-        executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events)
-        return tuple(QueueWorker(policy, self.dispatcher, executor, self.events) for policy in self._queues_worked_on())
-
-    def _queues_worked_on(self) -> tuple[QueuePolicy, ...]:
         names = self.settings.queue_names
-        if names is None:
-            return self._registry.queues
-        known = {name: name for name in self._registry.queue_names}
-        known |= {name.removesuffix("-queue"): name for name in self._registry.queue_names}
-        for name in names:
-            if name not in known:
-                raise UnknownQueue(name, tuple(name.removesuffix("-queue") for name in self._registry.queue_names))
-        wanted = {known[name] for name in names}
-        return tuple(policy for policy in self._registry.queues if policy.name in wanted)
+        policies = self._registry.queues if names is None else self._registry.queues_named(names)
+        executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events)
+        return tuple(QueueWorker(policy, self.dispatcher, executor, self.events) for policy in policies)
 
     def _slots(self) -> dict[str, Slots]:
         return {
@@ -248,6 +242,7 @@ class Runtime:
         """In the order of their start; they stop in the reverse order."""
         components: list[Component] = [
             *self._redis_link(),
+            *self.realtime.components,
             self._groups,
             self.controls,
             self.engine.backlog,
@@ -264,6 +259,7 @@ class Runtime:
             Chore("groups", SWEEP_S, self._groups.sweep),
             Chore("group starts", 60.0, self._groups.prune),
             Chore("operations", OPERATIONS_POLL_S, self.platform.inspector.operations.work),
+            self.realtime.chore,
             Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
         )
         components.append(Maintenance(Records(self._vital), self.replica_id, chores))
@@ -279,6 +275,7 @@ class Runtime:
         if self._draining:
             return
         self._draining = True
+        self.realtime.hub.drain()
         log.info("draining", replica=self.replica_id, busy=sum(worker.busy for worker in self.workers), grace_s=grace_s)
         try:
             async with asyncio.timeout(grace_s + _HAND_BACK_S):

@@ -20,6 +20,7 @@ from gateway.infra.lifecycle import StartError
 from gateway.infra.log import configure_logging
 from gateway.runtime import DevOptions, Runtime
 from gateway.settings import Settings
+from gateway.web.socket_protocol import MESSAGE_MAX_BYTES, SocketProtocol
 
 __all__ = ["DevOptions", "serve"]
 
@@ -58,7 +59,9 @@ async def serve(
         uvicorn.Config(
             create_app(runtime),
             http="httptools",
-            ws="none",
+            ws=SocketProtocol,
+            ws_max_size=MESSAGE_MAX_BYTES,
+            ws_per_message_deflate=False,  # two compressors for each socket, for messages of 200 bytes
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from gateway.infra.model_metrics import ModelMetrics
+from gateway.infra.realtime_metrics import RealtimeMetrics
 
 STALE_S: Final = 30.0
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -61,6 +62,7 @@ class Metrics:
         self._counters()
         self._histograms()
         self._switches()
+        self.realtime = RealtimeMetrics(self._registry)
 
     def _counters(self) -> None:
         into = self._registry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
@@ -26,6 +27,7 @@ __all__ = [
     "blocking_client",
     "command_client",
     "sentinels_of",
+    "subscriber_client",
 ]
 
 CONNECT_TIMEOUT_S: Final = 0.5
@@ -52,6 +54,16 @@ def command_client(target: RedisTarget, *, max_connections: int = 32) -> RedisCl
 def blocking_client(target: RedisTarget, block_s: float, *, max_connections: int = 64) -> RedisClient:
     """For ``BLPOP``, ``BZPOPMIN`` and pub/sub that wait up to ``block_s`` seconds in the server."""
     return _client(target, block_s + BLOCKING_MARGIN_S, max_connections)
+
+
+def subscriber_client(target: RedisTarget, turn: int) -> Redis:
+    """For one pub/sub connection. In a cluster to one node, another at each ``turn``: each hears what any is told."""
+    if target.form is RedisForm.CLUSTER:
+        node = target.hosts[turn % len(target.hosts)]
+        target = replace(target, form=RedisForm.SERVER, hosts=(node,))
+    client = _client(target, BLOCKING_MARGIN_S, max_connections=2)
+    assert isinstance(client, Redis)  # noqa: S101  the type of all but a cluster's client
+    return client
 
 
 class Script:

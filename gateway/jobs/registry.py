@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -103,8 +103,21 @@ class Registry:
         except KeyError:
             raise UnknownQueue(name, self.queue_names) from None
 
+    def queues_named(self, names: Collection[str]) -> tuple[QueuePolicy, ...]:
+        """Queues by their names, in full or short (``email`` for ``email-queue``). Raises ``UnknownQueue``."""
+        known = {name: name for name in self._queues} | {_short(name): name for name in self._queues}
+        for name in names:
+            if name not in known:
+                raise UnknownQueue(name, tuple(map(_short, self._queues)))
+        wanted = {known[name] for name in names}
+        return tuple(policy for policy in self.queues if policy.name in wanted)
+
     def task(self, name: str) -> Task[Any]:
         try:
             return self._tasks[name]
         except KeyError:
             raise UnknownTask(name) from None
+
+
+def _short(queue: str) -> str:
+    return queue.removesuffix("-queue")

@@ -5,10 +5,13 @@ Notify and fetch (document 002): a message carries ids and small numbers, never 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 
 
 class Topic(StrEnum):
@@ -26,6 +29,16 @@ class Channel(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.topic}:{self.id}"
+
+
+def parse_channel(name: str) -> Channel:
+    """Raises ValueError saying what a channel's name looks like."""
+    topic, _, channel_id = name.partition(":")
+    if topic not in list(Topic):
+        raise ValueError(f"is not one of {', '.join(f'{one}:ID' for one in Topic)}")
+    if not _ID.fullmatch(channel_id):
+        raise ValueError(f"has an id that is not 1 to 128 letters, digits and . _ : @ - (like {topic}:0198c1d2)")
+    return Channel(Topic(topic), channel_id)
 
 
 class Publisher(Protocol):

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from gateway.settings.agents import AgentSettings
+from gateway.settings.machines import MachineSettings
+from gateway.settings.realtime import RealtimeSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
 from gateway.settings.values import (
     Count,
@@ -43,7 +45,7 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(AgentSettings):
+class Settings(AgentSettings, MachineSettings, RealtimeSettings):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

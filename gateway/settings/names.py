@@ -12,7 +12,7 @@ from gateway.settings.problems import SettingProblem
 
 NAMES = {name.upper(): name for name in Settings.model_fields}
 KNOWN = frozenset({*NAMES, *(f"{name}_FILE" for name in NAMES)})
-_PREFIXES = ("GATEWAY_", "REDIS_", "DATABASE_", "EMAIL_", "ORCHESTRATION_", "SMTP_", "JWT_")
+_PREFIXES = ("GATEWAY_", "REDIS_", "DATABASE_", "EMAIL_", "ORCHESTRATION_", "SMTP_", "JWT_", "REALTIME_")
 _OF_CLIENTS = {"GATEWAY_TOKEN", "GATEWAY_URL"}  # read by the command line when it talks to a remote gateway
 # A Kubernetes service named "redis" puts REDIS_SERVICE_HOST, REDIS_PORT=tcp://10.0.0.1:6379 and more into each pod.
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)|_PORT$")

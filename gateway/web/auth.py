@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import httpx
@@ -14,7 +14,7 @@ from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from gateway.access import PUBLIC, SCOPES_OF, Principal, Role, Scope, with_included
+from gateway.access import AUTHENTICATED, MACHINE, PUBLIC, SCOPES_OF, Principal, Role, Scope, with_included
 from gateway.infra.http import open_http
 from gateway.infra.postgres import is_unavailable
 from gateway.problem import Problem
@@ -22,6 +22,7 @@ from gateway.settings import Settings
 from gateway.web.jwks import JwksKeys, KeysUnavailable
 from gateway.web.keys import Pool, find_key, record_use
 from gateway.web.local import refuse_foreign_pages
+from gateway.web.machines import MACHINE_CALLER, MachineDoor
 from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
 
 __all__ = ["Authenticator", "check_access_declared", "mint_token"]
@@ -34,6 +35,13 @@ _BEARER: Final = re.compile(r"bearer +(?P<token>\S+) *", re.IGNORECASE)
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
+class Admitted(NamedTuple):
+    """``until``: when the token stops being accepted, in seconds since 1970; None: that has to be asked again."""
+
+    principal: Principal
+    until: float | None = None
+
+
 class Authenticator:
     """A component: it fetches public keys and records the use of API keys beside the requests.
 
@@ -43,11 +51,13 @@ class Authenticator:
     name = "authenticator"
 
     def __init__(self, settings: Settings, pool: Pool, dev_token: str | None = None) -> None:
-        self._open_to_all = settings.auth_mode == "none"
-        self._guessable = self._open_to_all or dev_token is not None
+        self.open_to_all = settings.auth_mode == "none"
+        self._guessable = self.open_to_all or dev_token is not None
+        self._query_tokens = settings.realtime_allow_query_token
         self._origins = frozenset(settings.cors_origins)
         self._pool = pool
         self._dev_token = dev_token
+        self._machines = MachineDoor(settings.cron_secret, dev_token)
         self._client: httpx.AsyncClient | None = open_http(5.0) if settings.jwt_jwks_url else None
         jwks = JwksKeys(settings.jwt_jwks_url, self._client) if settings.jwt_jwks_url and self._client else None
         self._tokens = TokenVerifier(settings, jwks)
@@ -74,15 +84,34 @@ class Authenticator:
         demanded = handler.opt.get("access")
         if demanded == PUBLIC:
             return
-        principal = await self.principal_of(connection.headers.get("authorization"))
+        if demanded == MACHINE:
+            header = connection.headers.get("authorization")
+            connection.scope["user"] = MACHINE_CALLER if self.open_to_all else self._machines.admit(header)
+            return
+        principal = await self.principal_of(self.authorization_of(connection, handler))
         connection.scope["user"] = principal
+        if demanded == AUTHENTICATED:
+            return
         if not isinstance(demanded, Scope) or not principal.may(demanded):
             raise _forbidden(principal, demanded)
 
+    def authorization_of(self, connection: Connection, handler: BaseRouteHandler) -> str | None:
+        """Browsers send no header with a WebSocket or an event stream: routes of those, ``opt={"query_token": True}``,
+        take ``?token=`` where the settings allow it."""
+        header = connection.headers.get("authorization")
+        if header is None and self._query_tokens and handler.opt.get("query_token"):
+            token = connection.query_params.get("token")
+            return f"Bearer {token}" if token else None
+        return header
+
     async def principal_of(self, authorization: str | None) -> Principal:
         """The caller behind an ``Authorization`` header. Raises Problem 401 or 503."""
-        if self._open_to_all:
-            return Principal(id="local", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN)
+        return (await self.admit(authorization)).principal
+
+    async def admit(self, authorization: str | None) -> Admitted:
+        """The same for those who stay connected. Raises Problem 401 or 503."""
+        if self.open_to_all:
+            return Admitted(Principal(id="local", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN))
         if not authorization:
             raise _unauthorized(None, "Say who you are: Authorization: Bearer <token or API key>")
         match = _BEARER.fullmatch(authorization)
@@ -90,14 +119,14 @@ class Authenticator:
             raise _unauthorized("invalid_request", "The Authorization header is not of the form: Bearer <token>")
         token = match["token"]
         if self._dev_token is not None and hmac.compare_digest(token.encode(), self._dev_token.encode()):
-            return Principal(id="dev", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN)
+            return Admitted(Principal(id="dev", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN))
         if _API_KEY.fullmatch(token):
-            return await self._owner_of(token)
+            return Admitted(await self._owner_of(token))
         return await self._bearer_of(token)
 
-    async def _bearer_of(self, token: str) -> Principal:
+    async def _bearer_of(self, token: str) -> Admitted:
         try:
-            return await self._tokens.principal_of(token)
+            return Admitted(*await self._tokens.verified(token))
         except InvalidToken as error:
             raise _unauthorized("invalid_token", str(error)) from error
         except KeysUnavailable as error:
@@ -132,7 +161,7 @@ def check_access_declared(app: Litestar) -> None:
         for route in app.routes
         for handler in _handlers_of(route)
         if not _is_preflight(handler)
-        and handler.opt.get("access") != PUBLIC
+        and handler.opt.get("access") not in (PUBLIC, AUTHENTICATED, MACHINE)
         and not isinstance(handler.opt.get("access"), Scope)
     ]
     if undeclared:

@@ -57,6 +57,7 @@ class _Passed(NamedTuple):
     principal: Principal
     until: float
     keys: int
+    ends: float  # when the token itself stops being accepted
 
 
 class TokenVerifier:
@@ -77,18 +78,23 @@ class TokenVerifier:
 
     async def principal_of(self, token: str) -> Principal:
         """Raises InvalidToken, and KeysUnavailable when the identity provider's keys cannot be fetched."""
+        return (await self.verified(token))[0]
+
+    async def verified(self, token: str) -> tuple[Principal, float]:
+        """The same, and until when the token is accepted, in seconds since 1970."""
         digest = sha256(token.encode(errors="surrogatepass")).digest()
         passed = self._passed.get(digest)
         if passed is not None and self._clock() < passed.until and passed.keys == self._keys_version:
             self._passed.move_to_end(digest)
-            return passed.principal
+            return passed.principal, passed.ends
         claims = await self._verified(token)
         principal = _principal(claims)
         until = min(self._clock() + REMEMBERED_S, int(claims["exp"]))
-        self._passed[digest] = _Passed(principal, until, self._keys_version)
+        ends = float(claims["exp"]) + self._leeway
+        self._passed[digest] = _Passed(principal, until, self._keys_version, ends)
         if len(self._passed) > _REMEMBERED_MAX:
             self._passed.popitem(last=False)
-        return principal
+        return principal, ends
 
     @property
     def _keys_version(self) -> int:

@@ -36,6 +36,7 @@ from gateway.web import jobs_admin, queues_admin
 from gateway.web.auth import Authenticator, check_access_declared, mint_token
 from gateway.web.errors import exception_handlers
 from gateway.web.middleware import RequestEdge
+from tests.support.realtime import realtime
 
 SECRET = "c2f1e6b0a7d94835" * 2
 ROUTES = (*queues_admin.ROUTES, *jobs_admin.ROUTES)
@@ -61,7 +62,8 @@ def platform(pool: asyncpg.Pool[asyncpg.Record], database_url: str, tmp_path: An
     settings = load({"DATABASE_URL": database_url, "JWT_SECRET": SECRET}, tmp_path, serving=False).settings
     inspector = Inspector(pool, engine, store, dispatcher)
     models = open_models(settings, pool, Metrics())
-    return Platform(settings, pool, engine, inspector, Schedules(pool, engine), models)
+    told = realtime(settings, pool, dispatcher, Events())
+    return Platform(settings, pool, engine, inspector, Schedules(pool, engine), models, told.publisher, told.hub)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from litestar.middleware.authentication import AbstractAuthenticationMiddleware,
 from gateway.access import SCOPES_OF, Principal, Role, Scope
 from gateway.feature import Feature, Platform
 from gateway.infra.metrics import Metrics
+from gateway.jobs.events import Events
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.schedules import Schedules
 from gateway.llm import open_models
@@ -34,6 +35,7 @@ from gateway.web.errors import exception_handlers
 from gateway.web.middleware import BODY_MAX_BYTES, RequestEdge
 from gateway.web.requests import demand_sound_request
 from tests.support.engine import Replica, replica
+from tests.support.realtime import realtime
 from tests.support.smtp_server import Received
 
 PEOPLE = {
@@ -149,7 +151,10 @@ async def mail_app(
     async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
         schedules = Schedules(pool, running.engine)
         models = open_models(loaded, pool, Metrics())
-        platform = Platform(loaded, pool, running.engine, running.inspector, schedules, models)
+        told = realtime(loaded, pool, running.dispatcher, Events())
+        platform = Platform(
+            loaded, pool, running.engine, running.inspector, schedules, models, told.publisher, told.hub
+        )
         feature = email.feature(platform, count=lambda transport, outcome: counted.append((transport, outcome)))
         for task in feature.tasks:
             running.engine.registry.add_task(task)

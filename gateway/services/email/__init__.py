@@ -11,8 +11,10 @@ from gateway.feature import Feature, Platform
 from gateway.infra.lifecycle import Component
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.registry import Task
+from gateway.realtime.channel import Topic
 from gateway.services.email.admin_routes import AdminEmailQueueController
 from gateway.services.email.attempts import Attempts
+from gateway.services.email.channels import MailChannels
 from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
 from gateway.services.email.routes import EmailsController
 from gateway.services.email.service import EmailService
@@ -59,6 +61,8 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
         tasks=tasks,
         routes=(routes(platform),),
         components=components,
+        channels={Topic.JOB: MailChannels(platform.pool).may_listen},
+        tells_job_ends=True,
         chores=(Chore("reconcile e-mails", RECONCILE_S, EmailQueueService(platform.pool, platform.engine).reconcile),),
     )
 

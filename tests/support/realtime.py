@@ -1,0 +1,142 @@
+"""Clients of ``/api/ws`` and ``/api/v1/events``, and a publisher beside the gateway under test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+from prometheus_client import CollectorRegistry
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from gateway.infra.realtime_metrics import RealtimeMetrics
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.events import Events
+from gateway.realtime.service import Realtime
+from gateway.settings import Settings
+from tests.support.gateway_process import token
+
+WAIT_S = 10.0
+MESSAGES = ("subscribed", "unsubscribed", "authenticated", "ready", "pong", "error")
+
+
+class SocketClient:
+    """Everything that came is in ``seen``, in order; ``told`` are those of channels."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.seen: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+        self._came = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return [message for message in self.seen if message["type"] not in MESSAGES]
+
+    async def _read(self) -> None:
+        try:
+            async for text in self.connection:
+                self.seen.append(json.loads(text))
+                self._came.set()
+        except ConnectionClosed:
+            pass
+        self.closed = (self.connection.close_code or 0, self.connection.close_reason or "")
+        self._came.set()
+
+    async def say(self, **message: Any) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def ask(self, answer: str, **message: Any) -> dict[str, Any]:
+        """Send a message, and wait for the next one of type ``answer`` (or an error)."""
+        before = len(self.seen)
+        await self.say(**message)
+        return await self.next(answer, before)
+
+    async def next(self, kind: str, since: int = 0) -> dict[str, Any]:
+        """The first message of a type (or an error) after the first ``since`` messages."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                for message in self.seen[since:]:
+                    if message["type"] in (kind, "error"):
+                        return message
+                assert self.closed is None, f"closed with {self.closed} before {kind}: {self.seen}"
+                self._came.clear()
+                await self._came.wait()
+
+    async def count(self, number: int) -> list[dict[str, Any]]:
+        """Wait for so many messages of channels."""
+        async with asyncio.timeout(WAIT_S):
+            while len(self.told) < number:
+                assert self.closed is None, f"closed with {self.closed}: {self.seen}"
+                self._came.clear()
+                await self._came.wait()
+        return self.told
+
+    async def end(self, timeout: float = WAIT_S) -> tuple[int, str]:
+        """Wait for the other side to close; answers code and reason."""
+        await asyncio.wait_for(asyncio.shield(self._reading), timeout)
+        assert self.closed is not None
+        return self.closed
+
+    async def close(self) -> None:
+        await self.connection.close()
+        await self._reading
+
+
+@asynccontextmanager
+async def socket(url: str, role: str | None = "admin", query: str = "", **options: Any) -> AsyncIterator[SocketClient]:
+    """A connection; with a ``role`` it has said who it is by its first message."""
+    address = f"{url.replace('http', 'ws', 1)}/api/ws{query}"
+    async with connect(address, proxy=None, max_size=None, **options) as connection:
+        client = SocketClient(connection)
+        if role is not None:
+            answer = await client.ask("authenticated", action="auth", token=token(role))
+            assert answer["type"] == "authenticated", answer
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+class EventSource:
+    """The events of one answer: ``id``, ``event`` and the message."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.answer = answer
+        self._lines = answer.aiter_lines()
+        self.comments = 0
+
+    async def next(self) -> tuple[str, str, dict[str, Any]]:
+        async with asyncio.timeout(WAIT_S):
+            fields: dict[str, str] = {}
+            async for line in self._lines:
+                if line.startswith(":"):
+                    self.comments += 1
+                elif line:
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif "data" in fields:
+                    return fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"])
+                else:
+                    fields = {}
+            raise EOFError
+
+
+@asynccontextmanager
+async def event_source(
+    client: httpx.AsyncClient, channels: str, last_event_id: str | None = None
+) -> AsyncIterator[EventSource]:
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    async with client.stream("GET", "/api/v1/events", params={"channels": channels}, headers=headers) as answer:
+        yield EventSource(answer)
+
+
+def realtime(settings: Settings, pool: asyncpg.Pool[Any], dispatcher: Dispatcher, events: Events) -> Realtime:
+    """As ``runtime`` builds it."""
+    return Realtime(settings, pool, dispatcher, events, RealtimeMetrics(CollectorRegistry()))
