@@ -39,7 +39,7 @@ def measures(short: bool) -> dict[str, Run]:
     found["boot"] = partial(gateway.boot, idle_s=0.1 if short else 3)
     found["accept"] = partial(gateway.accept, mails=few // 2)
     found["end_to_end"] = partial(gateway.end_to_end, mails=few // 2)
-    found["http_p99_under_load"] = partial(reads.http_under_load, mails=few, requests=few // 20)
+    found["http_p99_under_load"] = partial(reads.http_under_load, mails=few * 3, requests=few // 20)
     found["scrape"] = partial(reads.scrape, scrapes=20 if short else 200, jobs=million)
     return found
 
