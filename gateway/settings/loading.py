@@ -19,6 +19,7 @@ from gateway.settings.show import raw_rows, shown, shown_raw
 
 SECRETS_DIR = Path("/run/secrets")
 _NO_DATABASE = "postgresql://not-set"  # stands in while the other settings are judged; never connected to
+_GUESSED_AT = ("jwt_secret", "cron_secret", "trigger_secret_key")  # secrets that everybody who reaches us may try
 _EXAMPLES = {"DATABASE_URL": "Example: DATABASE_URL=postgresql://gateway:password@localhost:5432/gateway"}
 
 
@@ -196,6 +197,5 @@ def _problem_of(field_name: str, detail: dict[str, Any], values: Mapping[str, st
 
 
 def _weak_secrets(found: _Gathered) -> list[SettingProblem]:
-    value = found.values.get("jwt_secret")
-    why = weak_secret(value) if value is not None else None
-    return [SettingProblem("JWT_SECRET", why, SECRET_HINT)] if why is not None else []
+    weak = {name: weak_secret(found.values[name]) for name in _GUESSED_AT if name in found.values}
+    return [SettingProblem(name.upper(), why, SECRET_HINT) for name, why in weak.items() if why is not None]
