@@ -88,6 +88,7 @@ def _full_registry() -> Metrics:
     metrics.model_misfit("general", "gpt-5-mini")
     metrics.redis(True)
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=0, free=1)})
+    metrics.watch_budgets(lambda: {"ok": 1})
     queue = QueueReading(states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0)
     metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 1}))
     return metrics

@@ -136,7 +136,10 @@ class Runtime:
         return cls(settings, Pools(work, vital), dev)
 
     def _features(self) -> tuple[Feature, ...]:
-        features = (email.feature(self.platform, count=self.metrics.email), orchestration.feature(self.platform))
+        features = (
+            email.feature(self.platform, count=self.metrics.email),
+            orchestration.feature(self.platform, watch_budgets=self.metrics.watch_budgets),
+        )
         for feature in features:
             for policy in feature.queues:
                 self._registry.add_queue(policy)

@@ -152,6 +152,10 @@ class Metrics:
     def watch_slots(self, source: Callable[[], Mapping[str, Slots]]) -> None:
         self._gauges.slots = source
 
+    def watch_budgets(self, source: Callable[[], Mapping[str, int]]) -> None:
+        """``source`` is asked at each scrape how many projects have each state of their budget; nothing: not known."""
+        self._gauges.budgets = source
+
     def read(self, readings: Readings) -> None:
         """Numbers of the whole queues, as of now."""
         self._gauges.put(readings)
@@ -169,6 +173,7 @@ class _QueueGauges(Collector):
         self._read_at = 0.0
         self.redis_up: bool | None = None  # written by Metrics.redis
         self.slots: Callable[[], Mapping[str, Slots]] = dict  # written by Metrics.watch_slots
+        self.budgets: Callable[[], Mapping[str, int]] = dict  # written by Metrics.watch_budgets
 
     def put(self, readings: Readings) -> None:
         self._readings, self._read_at = readings, self._clock()
@@ -177,6 +182,9 @@ class _QueueGauges(Collector):
         yield self._slots()
         if self.redis_up is not None:
             yield _gauge("gateway_redis_up", "1 while Redis answers.", [], [((), float(self.redis_up))])
+        if budgets := self.budgets():
+            rows = [((state,), float(number)) for state, number in budgets.items()]
+            yield _gauge("gateway_project_budgets", "Projects with a monthly budget, by its state.", ["state"], rows)
         if self._readings is not None and self._clock() - self._read_at <= STALE_S:
             yield from _of_queues(self._readings)
 

@@ -86,7 +86,7 @@ def _statuses(handler: HTTPRouteHandler, names_something: bool) -> list[int]:
     if handler.opt.get("access") == PUBLIC:
         return []
     statuses = {400, 401, 403, 503}
-    if names_something or "queue" in handler.opt.get("query", ()):
+    if names_something or {"queue", "projectId"} & set(handler.opt.get("query", ())):
         statuses.add(404)
     if handler.http_methods & _WRITES:
         statuses |= {409, 413, 415}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -113,10 +114,10 @@ class Projects:
             raise no_project()
         return _not_archived(project)
 
-    async def replace(self, project_id: UUID, new: NewProject, *, archived: bool) -> Project:
-        """Raises Problem 404. Archiving again keeps the first time."""
-        values = (new.name, new.repository, new.facts, new.monthly_budget_micros)
-        row = await self._pool.fetchrow(SQL["project_update"], project_id, *values, archived)
+    async def change(self, project_id: UUID, changes: Mapping[str, Any]) -> Project:
+        """What is named is changed: fields of ``NewProject``, and ``archived``. Archiving again keeps the first time.
+        ``role`` is None. Raises Problem 404."""
+        row = await self._pool.fetchrow(SQL["project_update"], project_id, changes)
         if row is None:
             raise no_project()
         return _project(row)

@@ -1,12 +1,14 @@
--- purpose: Give a project new values.
+-- purpose: Change what is named of a project; one statement, so that two changes of different fields both stay.
 -- $1 id uuid: the project
--- $2 name text: for people
--- $3 repository text: owner/name, or NULL
--- $4 facts jsonb: what every agent is told
--- $5 monthly_budget_micros bigint: millionths of a US dollar, or NULL
--- $6 archived boolean: it takes no new runs
+-- $2 changes jsonb: any of name, repository, facts, monthly_budget_micros, archived
 UPDATE projects
-SET name = $2, repository = $3, facts = $4, monthly_budget_micros = $5, updated_at = now(),
-  archived_at = CASE WHEN $6 THEN coalesce(archived_at, now()) END
+SET name = coalesce($2::jsonb ->> 'name', name),
+  repository = CASE WHEN $2 ? 'repository' THEN $2 ->> 'repository' ELSE repository END,
+  facts = coalesce($2 -> 'facts', facts),
+  monthly_budget_micros = CASE WHEN $2 ? 'monthly_budget_micros' THEN ($2 ->> 'monthly_budget_micros')::bigint
+    ELSE monthly_budget_micros END,
+  archived_at = CASE WHEN NOT $2 ? 'archived' THEN archived_at
+    WHEN ($2 ->> 'archived')::boolean THEN coalesce(archived_at, now()) END,
+  updated_at = now()
 WHERE id = $1
 RETURNING id, name, repository, facts, monthly_budget_micros, created_by, created_at, updated_at, archived_at
