@@ -1,14 +1,8 @@
-"""The queue of agent jobs (document 003): its numbers, and the service that fills it."""
+"""The queue of agent jobs (document 003): its numbers."""
 
 from __future__ import annotations
 
-import msgspec
-
-from gateway.infra.uuid7 import uuid7
-from gateway.jobs.engine import Engine
-from gateway.jobs.job import PRIORITY_MAX, Inserted, NewJob, QueueCounts
 from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, rate_or_none
-from gateway.services.orchestration.schemas import OrchestrationJobData
 from gateway.settings import Settings
 
 ORCHESTRATION_QUEUE = "orchestration-queue"
@@ -36,35 +30,3 @@ def orchestration_policy(settings: Settings) -> QueuePolicy:
         group_rate=rate_or_none(settings.orchestration_group_rate_max, settings.orchestration_group_rate_duration_ms),
         default_priority=DEFAULT_PRIORITY,
     )
-
-
-class OrchestrationQueueService:
-    """Puts agent runs into the queue, and says how it stands."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def add_job(self, data: OrchestrationJobData) -> Inserted:
-        """Accept a run with its own priority, else 5. When this returns it is a committed row."""
-        priority = DEFAULT_PRIORITY if data.priority is None else data.priority
-        with_priority = msgspec.structs.replace(data, priority=priority)
-        return await self._engine.submit(
-            NewJob(
-                id=uuid7(),
-                queue=ORCHESTRATION_QUEUE,
-                task=RUN_TASK,
-                args=msgspec.to_builtins(with_priority),
-                priority=priority,
-            )
-        )
-
-    async def add_high_priority_job(self, data: OrchestrationJobData) -> Inserted:
-        """Before everything else that waits: priority 10, whatever ``data`` says."""
-        return await self.add_job(msgspec.structs.replace(data, priority=PRIORITY_MAX))
-
-    async def get_stats(self) -> QueueCounts:
-        return await self._engine.counts(ORCHESTRATION_QUEUE)
-
-    async def retry_all_failed(self) -> int:
-        """How many failed jobs wait again now."""
-        return await self._engine.retry_all_failed(ORCHESTRATION_QUEUE)

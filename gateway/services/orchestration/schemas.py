@@ -41,6 +41,12 @@ class OrchestrationJobData(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     context: dict[str, Any] | None = None
 
 
+class RunJobData(OrchestrationJobData, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What the job of a run carries: without ``context``, which is in the run's row (ids only, O37)."""
+
+    run_id: str | None = None
+
+
 class OrchestrationJobResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The job's result. Counts are of agents, tasks and suggestions of this run; ``duration_ms`` is wall time."""
 

@@ -1,0 +1,127 @@
+"""What is told of a run while it happens (docs/realtime.md): ids, numbers, and a model's words as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+from gateway.infra.loops import Loop
+from gateway.realtime.channel import Channel, Publisher, Topic
+from gateway.services.orchestration.plan import Step, StepStatus
+from gateway.services.orchestration.runs import RunStatus, RunStore
+
+TOKENS_EVERY_S: Final = 0.05
+PARTIAL_MAX: Final = 200_000  # characters kept of an answer that was cut
+UNTOLD_POLL_S: Final = 1.0
+_UNTOLD_BATCH: Final = 100
+_LOOKS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds after a run's last step: its job is being settled
+
+
+class RunTeller:
+    """Tells on the run's and on the project's channel."""
+
+    def __init__(self, publisher: Publisher, run_id: UUID, project_id: UUID) -> None:
+        self._publisher = publisher
+        self._run = Channel(Topic.JOB, str(run_id))
+        self._both = (self._run, Channel(Topic.PROJECT, str(project_id)))
+        self._fields = {"jobId": str(run_id)}
+
+    def started(self) -> None:
+        self._publisher.publish(self._both, "job:started", self._fields)
+
+    def progress(self, stage: str, percent: int) -> None:
+        fields = {**self._fields, "progress": {"stage": stage, "percent": percent}}
+        self._publisher.publish(self._both, "job:progress", fields)
+
+    def step(self, step: Step, status: StepStatus) -> None:
+        fields = {**self._fields, "stepId": str(step.id), "agentSlug": step.agent_slug, "status": status}
+        self._publisher.publish(self._both, "run:step", fields)
+
+    def approval(self, action_id: UUID, status: str) -> None:
+        fields = {**self._fields, "actionId": str(action_id), "status": status}
+        self._publisher.publish(self._both, "run:approval", fields)
+
+    def tokens(self, step_id: UUID, text: str) -> None:
+        """Who follows the project as a whole reads no words."""
+        self._publisher.publish((self._run,), "run:token", {**self._fields, "stepId": str(step_id), "text": text})
+
+    def ended(self, status: RunStatus) -> None:
+        kind = "job:completed" if status is RunStatus.COMPLETED else "job:failed"
+        self._publisher.publish(self._both, kind, {**self._fields, "status": status})
+
+
+class Words:
+    """Collects a model's words and tells them about each 50 ms. An ``OnToken``; ``text`` is all that has come."""
+
+    def __init__(self, teller: RunTeller, step_id: UUID) -> None:
+        self._teller = teller
+        self._step_id = step_id
+        self._said: list[str] = []
+        self._size = 0
+        self._waiting: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, text: str) -> None:
+        if self._size < PARTIAL_MAX:
+            self._said.append(text)
+            self._size += len(text)
+        self._waiting.append(text)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TOKENS_EVERY_S, self.flush)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._said)[:PARTIAL_MAX]
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            text, self._waiting = "".join(self._waiting), []
+            self._teller.tokens(self._step_id, text)
+
+
+class RunEnds:
+    """Tells how runs ended, after the commit and however they did: also those that were cancelled while they waited,
+    that expired, or whose processes died. A component (soon after a run of this process), and a chore (the others)."""
+
+    name = "run ends"
+
+    def __init__(self, store: RunStore, publisher: Publisher) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._expected = asyncio.Event()
+        self._loop = Loop(self.name, self._look)
+
+    async def start(self) -> None:
+        await self._loop.start()
+
+    async def stop(self) -> None:
+        await self._loop.stop()
+
+    def expect(self) -> None:
+        """A run is about to end here."""
+        self._expected.set()
+
+    async def tell(self) -> int:
+        """Tell what was not told; answers of how many runs."""
+        told = 0
+        while ended := await self._store.untold(_UNTOLD_BATCH):
+            for run_id, project_id, status in ended:
+                RunTeller(self._publisher, run_id, project_id).ended(status)
+            told += len(ended)
+        return told
+
+    async def chore(self) -> None:
+        await self.tell()
+
+    async def _look(self) -> float:
+        await self._expected.wait()
+        self._expected.clear()
+        for pause in _LOOKS:
+            await asyncio.sleep(pause)
+            if await self.tell() and not self._expected.is_set():
+                break
+        return 0.0
