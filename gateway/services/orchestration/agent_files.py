@@ -60,8 +60,11 @@ class AgentBody(AgentHeader, frozen=True, kw_only=True, rename="camel", forbid_u
         """Field and message of what the types cannot say; None if it is sound."""
         if len(set(self.tools)) < len(self.tools):
             return "tools", "names a tool twice"
-        if not self.prompt.strip():
-            return "prompt", "is empty"
+        for field, text in (("name", self.name), ("description", self.description), ("prompt", self.prompt)):
+            if not text.strip():
+                return field, "is empty"
+            if field != "prompt" and text.endswith("\n"):  # a pattern's $ lets it pass
+                return field, "must be one line"
         if self.output_schema is not None and (said := own_schema_problem(self.output_schema)):
             return "outputSchema", said
         return None

@@ -107,11 +107,11 @@ def own_schema_problem(own: Any) -> str | None:
     unknown = sorted(str(name)[:40] for name in own if name not in _KEYWORDS)
     if unknown:
         return f'has "{unknown[0]}"; at the top it may have {", ".join(_KEYWORDS)}'
+    if _depth(own) > SCHEMA_MAX_DEPTH:
+        return f"is nested deeper than {SCHEMA_MAX_DEPTH} levels"
     size = len(msgspec.json.encode(own))
     if size > SCHEMA_MAX_BYTES:
         return f"has {size} bytes as JSON, at most {SCHEMA_MAX_BYTES} are allowed"
-    if _depth(own) > SCHEMA_MAX_DEPTH:
-        return f"is nested deeper than {SCHEMA_MAX_DEPTH} levels"
     if problem := _properties_problem(own.get("properties")):
         return problem
     return schema_problem({"type": "object"} | own)
@@ -137,7 +137,7 @@ def _action(name: Tool) -> Schema:
 def _depth(value: Any) -> int:
     """Levels of objects and lists. Not recursive: the value comes from a stranger."""
     deepest, level = 0, [value]
-    while level and deepest <= SCHEMA_MAX_DEPTH * 2:
+    while level and deepest <= SCHEMA_MAX_DEPTH:
         inner = [
             each
             for one in level

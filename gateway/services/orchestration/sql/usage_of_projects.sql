@@ -16,7 +16,7 @@ WITH paid AS (
   WHERE s.started_at >= $1 AND s.started_at < $2
     AND s.project_id = ANY (
       CASE WHEN $5::uuid IS NULL THEN ARRAY(SELECT m.project_id FROM project_members m WHERE m.principal = $6)
-      ELSE ARRAY[$5] END)
+      ELSE ARRAY[$5::uuid] END)
 )
 SELECT grouping(agent) = 1 AS total, agent, model, day, project, run, count(DISTINCT run_id) AS runs,
   coalesce(sum(calls), 0)::bigint AS calls, coalesce(sum(input_tokens), 0)::bigint AS input_tokens,
