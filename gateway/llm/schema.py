@@ -62,7 +62,7 @@ def is_strict(schema: Any) -> bool:
 
 def _validator(schema: dict[str, Any]) -> Any:
     """Raises ValueError for what is no schema."""
-    import jsonschema_rs  # noqa: PLC0415  # 8 MB that a process without agents does not need
+    import jsonschema_rs  # noqa: PLC0415  # 8 MB that a process without schemas does not need
 
     # The linear-time engine: patterns are written by people, texts by models.
     return jsonschema_rs.Draft202012Validator(

@@ -15,16 +15,19 @@ class AgentSettings(BaseModel):
 
     openai_api_key: SecretStr | None = Field(None, description="Key of OpenAI, or of the endpoint OPENAI_BASE_URL.")
     openai_base_url: HttpUrl | None = Field(
-        None, description="Another OpenAI-compatible endpoint than OpenAI's: a proxy, or a server of your own."
+        None,
+        description="Another OpenAI-compatible endpoint than OpenAI's: a proxy, or a server of your own.",
+        repr=False,
     )
     anthropic_api_key: SecretStr | None = Field(None, description="Key of Anthropic; serves the claude models.")
     anthropic_base_url: HttpUrl = Field(
-        "https://api.anthropic.com/v1/", description="Anthropic's OpenAI-compatible endpoint."
+        "https://api.anthropic.com/v1/", description="Anthropic's OpenAI-compatible endpoint.", repr=False
     )
     google_api_key: SecretStr | None = Field(None, description="Key of Google; serves the gemini models.")
     google_base_url: HttpUrl = Field(
         "https://generativelanguage.googleapis.com/v1beta/openai/",
         description="Google's OpenAI-compatible endpoint.",
+        repr=False,
     )
     model_default: str | None = Field(
         None, description="Model of agents that name none; unset takes a small one of the first provider with a key."

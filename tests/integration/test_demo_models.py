@@ -28,7 +28,7 @@ async def main():
     app = create_app(runtime)
     async with app.lifespan():
         await runtime.booted()
-        print(runtime.not_ready, sorted({"openai", "jsonschema_rs"} & set(sys.modules)))
+        print(runtime.not_ready, sorted({"openai", "httpx2"} & set(sys.modules)))
 
 asyncio.run(main())
 """
