@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import msgspec
@@ -11,6 +11,10 @@ import structlog
 from gateway.infra.sqlfiles import load_sql
 
 SQL = load_sql(__package__)
+
+# As text: asyncpg's classes are generic for type checkers only.
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Ledger: TypeAlias = "asyncpg.Pool[asyncpg.Record] | _Connection"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,8 +27,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any]
 
 
-async def record(pool: asyncpg.Pool[asyncpg.Record], change: Change) -> None:
+async def record(ledger: Ledger, change: Change) -> None:
     """Write ``change`` down, with the id of the request that is being handled. Called after the change was made, so
-    that refused ones leave no row."""
+    that refused ones leave no row; or in its transaction."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
-    await pool.execute(SQL["audit_insert"], change.actor, change.action, change.subject, change.detail, request_id)
+    await ledger.execute(SQL["audit_insert"], change.actor, change.action, change.subject, change.detail, request_id)

@@ -136,6 +136,7 @@ CREATE TABLE suggestions (
   CONSTRAINT suggestions_status CHECK (status IN ('open', 'approved', 'rejected', 'expired'))
 );
 CREATE INDEX suggestions_of_project ON suggestions (project_id, status, id DESC);
+CREATE INDEX suggestions_open ON suggestions (expires_at) WHERE status = 'open';
 
 CREATE TABLE tasks (
   id           uuid PRIMARY KEY,
@@ -181,6 +182,7 @@ CREATE TABLE actions (
   agent_slug   text NOT NULL,
   action       text NOT NULL,
   arguments    jsonb NOT NULL,
+  proposed     jsonb,                                    -- what the agent asked for, where a person changed it
   rationale    text NOT NULL DEFAULT '',
   risk         text NOT NULL,
   status       text NOT NULL,

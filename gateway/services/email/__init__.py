@@ -15,7 +15,9 @@ from gateway.realtime.channel import Topic
 from gateway.services.email.admin_routes import AdminEmailQueueController
 from gateway.services.email.attempts import Attempts
 from gateway.services.email.channels import MailChannels
+from gateway.services.email.machine_routes import EmailMachineController
 from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
+from gateway.services.email.requests import MailRequests
 from gateway.services.email.routes import EmailsController
 from gateway.services.email.service import EmailService
 from gateway.services.email.smtp import SmtpPool, SmtpSettings
@@ -44,16 +46,16 @@ def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
 
 
 def feature(platform: Platform, *, transport: SmtpPool | None = None, count: CountEmail | None = None) -> Feature:
-    """``transport`` replaces the pool that the settings describe. Without both there is no task: such a process only
-    accepts mails, others send them. ``count`` is called for each attempt (see ``CountEmail``)."""
+    """``transport`` replaces the pool that the settings describe. Without both such a process only accepts mails, others
+    send them. ``count`` is called for each attempt (see ``CountEmail``)."""
     settings = platform.settings
     if transport is None and settings.smtp_host is not None:
         transport = SmtpPool(smtp_settings(settings, settings.smtp_host))
     platform.inspector.search.learn("recipient", MailStore(platform.pool).jobs_of_recipient)
-    tasks: tuple[Task[Any], ...] = ()
+    tasks: tuple[Task[Any], ...] = (MailRequests(EmailService(platform)).task(),)
     components: tuple[Component, ...] = ()
     if transport is not None:
-        tasks = (EmailSender(Attempts(platform.pool, transport.name), transport, count or _not_counted).task(),)
+        tasks += (EmailSender(Attempts(platform.pool, transport.name), transport, count or _not_counted).task(),)
         components = (transport,)
     return Feature(
         name="email",
@@ -72,7 +74,7 @@ def routes(platform: Platform) -> Router:
     queue = EmailQueueService(platform.pool, platform.engine)
     return Router(
         path="/",
-        route_handlers=[EmailsController, AdminEmailQueueController],
+        route_handlers=[EmailsController, AdminEmailQueueController, EmailMachineController],
         dependencies={
             "mails": Provide(lambda: mails, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),

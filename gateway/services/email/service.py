@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from gateway.access import Principal
@@ -83,6 +84,18 @@ class EmailService:
             return Answer.of(202, body(await self._insert(connection, mails, inserted) if mails else []))
 
         return await self._once(call, work)
+
+    async def accept_once(self, caller: Principal, mail_id: UUID, draft: Draft) -> bool:
+        """Accept a mail under an id that its asker chose; False if there is one already. Raises ``QueueFull``."""
+        mail = self._new_mail(caller, draft, mail_id=mail_id)
+        inserted: list[Inserted] = []
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await self._insert(connection, [mail], inserted)
+        except asyncpg.UniqueViolationError:
+            return False
+        await self._engine.offer(inserted)
+        return True
 
     async def resend(self, call: Call, mail_id: UUID, to: list[Address]) -> Answer:
         """Send a copy of a mail that has ended, to the same recipients or only ``to``. Its files are copied, it is sent
@@ -185,8 +198,10 @@ class EmailService:
             for mail in mails
         ]
 
-    def _new_mail(self, caller: Principal, draft: Draft, resend_of: UUID | None = None) -> NewMail:
-        mail_id = uuid7()
+    def _new_mail(
+        self, caller: Principal, draft: Draft, resend_of: UUID | None = None, mail_id: UUID | None = None
+    ) -> NewMail:
+        mail_id = mail_id or uuid7()
         return NewMail(
             id=mail_id,
             job_id=uuid7(),

@@ -1,4 +1,4 @@
-"""Agent jobs: their queue, and what they know of a project's repository. Their tasks come later."""
+"""Agents at work: projects, runs of their agents, what they suggest and want to do, and what they cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import TypeAlias
 
 from gateway.feature import Feature, Platform
 from gateway.jobs.maintenance import Chore
+from gateway.services.orchestration.act_task import ActionRunner
+from gateway.services.orchestration.action_configs import ActionConfigs
+from gateway.services.orchestration.action_routes import action_routes
 from gateway.services.orchestration.agent_routes import agent_routes
 from gateway.services.orchestration.agents import Agents, Catalog
+from gateway.services.orchestration.approvals import EXPIRE_S, FOLLOW_S, Approvals
 from gateway.services.orchestration.budgets import WATCH_S, Budgets, BudgetWatch
 from gateway.services.orchestration.github import PRUNE_S, Analyses, AnalysisStore, GitHub, prune
 from gateway.services.orchestration.github.routes import analysis_routes
@@ -17,6 +21,10 @@ from gateway.services.orchestration.project_member_routes import project_routes
 from gateway.services.orchestration.project_routes import ProjectDesk
 from gateway.services.orchestration.projects import Projects
 from gateway.services.orchestration.queue import orchestration_policy
+from gateway.services.orchestration.run_parts import Sources, run_parts
+from gateway.services.orchestration.suggestion_routes import suggestion_routes
+from gateway.services.orchestration.suggestions import EXPIRE_S as SUGGESTIONS_S
+from gateway.services.orchestration.suggestions import Suggestions
 from gateway.services.orchestration.usage import Usage
 from gateway.services.orchestration.usage_routes import usage_routes
 
@@ -34,19 +42,30 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
         watch_budgets(budget_watch.counts)
     github = GitHub(platform.settings, platform.pool)
     analyses = Analyses(AnalysisStore(platform.pool), github)
+    approvals = Approvals(platform, projects)
+    runs = run_parts(platform, Sources(projects, agents, analyses, github, budgets))
+    suggestions = Suggestions(platform.pool, projects)
     return Feature(
         name="orchestration",
         queues=(orchestration_policy(platform.settings),),
-        tasks=(),
+        tasks=(runs.task, ActionRunner(platform, github).task()),
         routes=(
             analysis_routes(projects, analyses),
             project_routes(ProjectDesk(platform.pool, projects, budgets, agents)),
             agent_routes(agents),
             usage_routes(Usage(platform.pool), projects),
+            action_routes(approvals, ActionConfigs(platform.pool, projects)),
+            suggestion_routes(suggestions),
+            runs.routes,
         ),
-        components=(),
+        components=(runs.ends,),
         chores=(
             Chore("prune pages of GitHub", PRUNE_S, partial(prune, platform.pool)),
             Chore("project budgets", WATCH_S, budget_watch.look),
+            Chore("follow actions", FOLLOW_S, approvals.follow),
+            Chore("expire approvals", EXPIRE_S, approvals.expire),
+            Chore("expire suggestions", SUGGESTIONS_S, suggestions.expire),
+            runs.chore,
         ),
+        channels=runs.channels,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
@@ -126,8 +127,12 @@ class Outcomes:
         values = (run.project_id, run.id, step_id, agent.slug, [_row(one) for one in decided], self._approval_s)
         rows = await connection.fetch(SQL["insert_actions"], *values)
         kept = {row["id"] for row in rows}
-        jobs = [act_job(one.id, one.job_id, run.project_id, one.decision) for one in decided if one.id in kept]
-        inserted = await self._engine.insert(connection, [job for job in jobs if job is not None])
+        jobs = [
+            act_job(one.id, one.job_id, run.project_id, one.decision.not_before)
+            for one in decided
+            if one.id in kept and one.job_id is not None
+        ]
+        inserted = await self._engine.insert(connection, jobs)
         return [(row["id"], ActionStatus(row["status"])) for row in rows], inserted
 
 
@@ -136,7 +141,7 @@ class Rule(msgspec.Struct, kw_only=True):
 
     policy: ActionPolicy
     used: Used
-    now: Any
+    now: datetime
 
 
 async def policies(connection: Connection, project_id: UUID) -> dict[ActionKind, Rule]:
@@ -160,17 +165,15 @@ async def policies(connection: Connection, project_id: UUID) -> dict[ActionKind,
     return found
 
 
-def act_job(action_id: UUID, job_id: UUID | None, project_id: UUID, decision: Decision) -> NewJob | None:
-    """The job that executes an approved action; None for what is not approved."""
-    if job_id is None:
-        return None
+def act_job(action_id: UUID, job_id: UUID, project_id: UUID, not_before: datetime | None = None) -> NewJob:
+    """The job that executes an approved action."""
     return NewJob(
         id=job_id,
         queue=ORCHESTRATION_QUEUE,
         task=ACT_TASK,
         args={"actionId": str(action_id)},
         priority=ACT_PRIORITY,
-        run_at=decision.not_before,
+        run_at=not_before,
         group=str(project_id),
     )
 
