@@ -24,6 +24,7 @@ from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdg
 from gateway.web.openapi_errors import declare_errors
 from gateway.web.realtime import realtime_socket
 from gateway.web.requests import demand_sound_request
+from gateway.web.workers_health import workers_health
 
 
 def create_app(runtime: Runtime) -> Litestar:
@@ -72,7 +73,7 @@ def _routes(runtime: Runtime) -> list[Any]:
     routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
     if runtime.settings.serves_api:
         routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
-        routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin]
+        routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin, workers_health]
         routes += [realtime_socket, events_route]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes

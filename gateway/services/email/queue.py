@@ -134,11 +134,17 @@ class EmailQueueService:
         return await self.add(data, moment)
 
     async def reconcile(self) -> None:
-        """Give mails that lost their job a new one (N6). They are found by their rows, so nothing accepted is
-        forgotten."""
-        for data, moment in await self._store.orphans(_RECONCILE_BATCH):
+        """A chore: see ``restore``."""
+        await self.restore(_RECONCILE_BATCH)
+
+    async def restore(self, limit: int) -> int:
+        """Give up to ``limit`` mails that lost their job a new one (N6); answers how many. They are found by their
+        rows, so nothing accepted is forgotten."""
+        orphans = await self._store.orphans(limit)
+        for data, moment in orphans:
             added = await self.add(data, moment)
             log.warning("email_job_restored", queueId=data.queue_id, jobId=str(added.id))
+        return len(orphans)
 
     async def get_stats(self) -> QueueStats:
         counts = await self._engine.counts(EMAIL_QUEUE)

@@ -17,6 +17,7 @@ from gateway.services.orchestration.approvals import EXPIRE_S, FOLLOW_S, Approva
 from gateway.services.orchestration.budgets import WATCH_S, Budgets, BudgetWatch
 from gateway.services.orchestration.github import PRUNE_S, Analyses, AnalysisStore, GitHub, prune
 from gateway.services.orchestration.github.routes import analysis_routes
+from gateway.services.orchestration.machine_routes import machine_routes
 from gateway.services.orchestration.project_member_routes import project_routes
 from gateway.services.orchestration.project_routes import ProjectDesk
 from gateway.services.orchestration.projects import Projects
@@ -25,6 +26,9 @@ from gateway.services.orchestration.run_parts import Sources, run_parts
 from gateway.services.orchestration.suggestion_routes import suggestion_routes
 from gateway.services.orchestration.suggestions import EXPIRE_S as SUGGESTIONS_S
 from gateway.services.orchestration.suggestions import Suggestions
+from gateway.services.orchestration.triggers.parts import triggers_of
+from gateway.services.orchestration.upkeep import PRUNE_S as TRIGGERS_S
+from gateway.services.orchestration.upkeep import prune_triggers
 from gateway.services.orchestration.usage import Usage
 from gateway.services.orchestration.usage_routes import usage_routes
 
@@ -45,10 +49,11 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
     approvals = Approvals(platform, projects)
     runs = run_parts(platform, Sources(projects, agents, analyses, github, budgets))
     suggestions = Suggestions(platform.pool, projects)
+    triggers = triggers_of(platform, projects, agents, runs.runs)
     return Feature(
         name="orchestration",
         queues=(orchestration_policy(platform.settings),),
-        tasks=(runs.task, ActionRunner(platform, github).task()),
+        tasks=(runs.task, ActionRunner(platform, github).task(), triggers.task),
         routes=(
             analysis_routes(projects, analyses),
             project_routes(ProjectDesk(platform.pool, projects, budgets, agents)),
@@ -57,6 +62,8 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             action_routes(approvals, ActionConfigs(platform.pool, projects)),
             suggestion_routes(suggestions),
             runs.routes,
+            *triggers.routes,
+            machine_routes(projects, runs.runs),
         ),
         components=(runs.ends,),
         chores=(
@@ -66,6 +73,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             Chore("expire approvals", EXPIRE_S, approvals.expire),
             Chore("expire suggestions", SUGGESTIONS_S, suggestions.expire),
             runs.chore,
+            Chore("prune ticks and deliveries", TRIGGERS_S, partial(prune_triggers, platform.pool)),
         ),
         channels=runs.channels,
     )
