@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Final, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Literal
 
 import structlog
+from litestar import Request
 
 from gateway.access import Principal
 from gateway.infra.loops import Loop
@@ -92,6 +95,18 @@ class Clients:
         closing = client.listener.closing
         if closing is not None and closing.code in _REASONS:
             self._metrics.ended(_REASONS[closing.code])
+
+    async def follow(self, request: Request[Any, Any, Any], listener: Listener) -> Callable[[], None]:
+        """For the event streams of features: count the caller and look after him from now on. Answers what is to be
+        called when he has gone. Raises Problem as ``admit`` does."""
+        client = Client("sse", listener)
+        self.enter(client)
+        try:
+            await self.admit(client, self.authenticator.authorization_of(request, request.route_handler))
+        except BaseException:
+            self.leave(client)
+            raise
+        return partial(self.leave, client)
 
     async def admit(self, client: Client, authorization: str | None) -> Principal:
         """Who the caller is; a caller that is known may show a new token. Raises Problem 401 or 503, 403

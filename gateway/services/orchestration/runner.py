@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from gateway.jobs.engine import Engine
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.job import PRIORITY_MAX
-from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import TaskContext
 from gateway.services.orchestration.agents import Agents
 from gateway.services.orchestration.plan import (
@@ -23,6 +23,7 @@ from gateway.services.orchestration.plan import (
     planned,
     result_of,
 )
+from gateway.services.orchestration.queue import ORCHESTRATION_QUEUE
 from gateway.services.orchestration.runs import Run, RunStore
 from gateway.services.orchestration.schemas import JobType
 from gateway.services.orchestration.stepping import Busy, Stepper, Work
@@ -43,7 +44,7 @@ class Parts:
     store: RunStore
     agents: Agents
     stepper: Stepper
-    policy: QueuePolicy
+    engine: Engine
 
 
 class RunAttempt:
@@ -110,7 +111,8 @@ class RunAttempt:
         """Between two steps a batch gives its slot to somebody who waits in person (T61). It goes on right after."""
         if self._run.work is not JobType.BATCH:
             return
-        if await self._parts.store.wanted_slot(self._run.id, self._parts.policy, INTERACTIVE):
+        policy = self._parts.engine.registry.queue(ORCHESTRATION_QUEUE)  # as it holds now
+        if await self._parts.store.wanted_slot(self._run.id, policy, INTERACTIVE):
             log.info("run_made_way", run=str(self._run.id))
             raise Snooze("made way for a run that somebody waits for", after_s=_MADE_WAY_S)
 
