@@ -52,7 +52,8 @@ async def serve(
     settings: Settings, *, host: str, port: int, ready: Ready | None = None, dev: DevOptions | None = None
 ) -> int:
     """Serve until a signal; answers the exit code. ``ready`` is called with the bound port once HTTP answers and the
-    replica is ready. Raises ``UnknownQueue`` for GATEWAY_QUEUES; logs why when it cannot start."""
+    replica is ready. Raises ``UnknownQueue`` for GATEWAY_QUEUES, ``StartError`` for agents that cannot be read; logs
+    why when it cannot start."""
     runtime = await Runtime.open(settings, dev)
     configure_logging(settings.log_level, settings.log_format, instance=runtime.replica_id)
     listener = _listen(host, port)

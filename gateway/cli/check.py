@@ -38,7 +38,7 @@ def check() -> None:
         if invocation().json:
             print_json([asdict(Finding("settings", False, error.message))])
         raise CliError(error.message, code="check_failed") from error
-    findings = [Finding("settings", True, "valid"), *run_loop(_connections(settings))]
+    findings = [Finding("settings", True, "valid"), *_agents(settings), *run_loop(_connections(settings))]
     if invocation().json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -46,6 +46,19 @@ def check() -> None:
     failed = [finding.name for finding in findings if not finding.ok]
     if failed:
         raise CliError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}", code="check_failed")
+
+
+def _agents(settings: Settings) -> list[Finding]:
+    if settings.agents_dir is None:
+        return []
+    from gateway.infra.lifecycle import StartError
+    from gateway.services.orchestration.agent_files import read_agents
+
+    try:
+        found = read_agents(settings.agents_dir)
+    except StartError as error:
+        return [Finding("agents", False, str(error))]
+    return [Finding("agents", True, f"AGENTS_DIR defines {', '.join(found) or 'none'}")]
 
 
 async def _connections(settings: Settings) -> list[Finding]:

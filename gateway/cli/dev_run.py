@@ -28,6 +28,7 @@ from gateway.cli.migrate import told
 from gateway.cli.output import for_people, print_json, say
 from gateway.cli.serve import url_host
 from gateway.dev_servers import DevServerError, EmbeddedPostgres, EmbeddedValkey
+from gateway.infra.lifecycle import StartError
 from gateway.infra.log import mask_text
 from gateway.infra.migrate import migrate
 from gateway.server import DevOptions, serve
@@ -186,6 +187,8 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
 
         options = DevOptions(token=what.token, demo_models=True, routes=tuple(inbox_routes(sandbox)))
         return await serve(settings, host=what.host, port=what.port, ready=ready, dev=options)
+    except StartError as error:
+        raise CliError(str(error), code="cannot_start") from error
     finally:
         watching.cancel()
         remove_dev_file(data_dir.path)

@@ -63,6 +63,7 @@ def check_address(host: str, port: int) -> None:
 
 
 async def _serve(settings: Settings) -> int:
+    from gateway.infra.lifecycle import StartError
     from gateway.server import serve as serve_until_stopped
 
     print(start_line(settings), flush=True)
@@ -70,7 +71,10 @@ async def _serve(settings: Settings) -> int:
     async def listening(port: int) -> None:
         print(f"listening on http://{url_host(settings.host)}:{port}", flush=True)
 
-    return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
+    try:
+        return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
+    except StartError as error:
+        raise CliError(str(error), code="cannot_start") from error
 
 
 def start_line(settings: Settings) -> str:

@@ -99,6 +99,14 @@ def read_agents(directory: Path) -> dict[str, AgentBody]:
     return found
 
 
+def read_agent(path: Path) -> AgentBody:
+    """The agent of one file, whatever its name. Raises ``AgentFilesWrong``."""
+    try:
+        return parse_agent(_text_of(path))
+    except _Wrong as error:
+        raise AgentFilesWrong(f"{path}, {error}") from None
+
+
 def slug_problem(slug: str) -> str | None:
     return None if len(slug) <= SLUG_MAX and SLUG.fullmatch(slug) else f"must be {SLUG_RULE}"
 
