@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
-class LogDown(Exception):
+class LogDown(ConnectionError):
     """The log cannot be reached now; the same call may succeed later."""
 
 
@@ -20,6 +20,13 @@ class Entry(NamedTuple):
 
     seq: int
     body: bytes | None
+
+
+class Message(NamedTuple):
+    """``body`` as in ``Entry``."""
+
+    seq: int
+    body: bytes
 
 
 class Batch(NamedTuple):
@@ -68,13 +75,16 @@ class EventLog(Protocol):
     async def unwatch(self, channels: Sequence[str]) -> None: ...
 
 
-def steps(since: int, entries: Sequence[Entry]) -> Iterator[Entry | Gap]:
+def steps(since: int, entries: Sequence[Entry]) -> Iterator[Message | Gap]:
     """What a listener who has seen a channel up to ``since`` is told of what was read from there on."""
     at = since
     for entry in entries:
         if entry.seq <= at:
             continue
-        if entry.seq != at + 1:
-            yield Gap(at, entry.seq - 1)
+        if entry.body is None:
+            yield Gap(at, entry.seq)
+        else:
+            if entry.seq != at + 1:
+                yield Gap(at, entry.seq - 1)
+            yield Message(entry.seq, entry.body)
         at = entry.seq
-        yield entry

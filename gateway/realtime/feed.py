@@ -44,8 +44,6 @@ class Subscription:
         for step in steps(self.last, entries):
             if isinstance(step, Gap):
                 gaps += self.skip(channel, step.seq)
-            elif step.body is None:
-                self.last = step.seq
             else:
                 told += self.tell(channel, step.seq, with_seq(step.body, step.seq))
         return told, gaps
@@ -93,9 +91,6 @@ class Feed:
             self.last = step.seq
             if isinstance(step, Gap):
                 gaps += sum([one.skip(self.name, step.seq) for one in live if one.last < step.seq])
-            elif step.body is None:
-                for one in live:
-                    one.last = max(one.last, step.seq)
             else:
                 data = with_seq(step.body, step.seq)
                 told += sum([one.tell(self.name, step.seq, data) for one in live])

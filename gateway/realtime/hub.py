@@ -49,6 +49,7 @@ class Hub:
         logs.on_change(self._changed)
 
     async def start(self) -> None:
+        self._log = self._logs.current
         await self._loop.start()
 
     async def stop(self) -> None:

@@ -49,6 +49,11 @@ class Logs:
             self.redis.deliver, self.redis.broken = deliver, broken
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, BrokerChanged) and self.redis is not None:
+        if isinstance(event, BrokerChanged) and self.redis is not None and not _first_contact(event):
             for changed in self._watchers:
                 changed()
+
+
+def _first_contact(event: BrokerChanged) -> bool:
+    """Redis was found when this replica started: nothing was lost."""
+    return event.mode == "queue" and event.down_s is None

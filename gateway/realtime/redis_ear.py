@@ -23,6 +23,9 @@ _RETRY_S: Final = 0.25
 _NAMES_AT_ONCE: Final = 500
 _NOBODYS: Final = "gw:told"  # a connection without any subscription cannot be read
 
+# A connection may die while one task reads from it and another subscribes: redis-py then writes to no writer at all.
+_LOST: Final = (*REDIS_ERRORS, AttributeError)
+
 Heard = Callable[[str, bytes], None]
 
 
@@ -51,7 +54,7 @@ class RedisEar:
             self._started = True
             await self._loop.start()
         elif self._pubsub is not None and not confirmed.done():
-            with contextlib.suppress(*REDIS_ERRORS):  # the loop sees it too, and subscribes to all again
+            with contextlib.suppress(*_LOST):  # the loop sees it too, and subscribes to all again
                 await self._pubsub.subscribe(name)
         try:
             async with asyncio.timeout(_CONFIRMED_S):
@@ -62,7 +65,7 @@ class RedisEar:
     async def remove(self, names: Iterable[str]) -> None:
         gone = [name for name in names if self._names.pop(name, None) is not None]
         if gone and self._pubsub is not None:
-            with contextlib.suppress(*REDIS_ERRORS):
+            with contextlib.suppress(*_LOST):
                 await self._pubsub.unsubscribe(*gone)
 
     async def _listen(self) -> float:
@@ -77,14 +80,14 @@ class RedisEar:
                 await pubsub.subscribe(*names[start : start + _NAMES_AT_ONCE])
             self._broken()
             await self._hear(pubsub)
-        except REDIS_ERRORS as error:
+        except _LOST as error:
             log.debug("realtime_connection_lost", error=str(error))
         finally:
             self._pubsub = None
             for name, confirmed in self._names.items():
                 if confirmed.done():
                     self._names[name] = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(*REDIS_ERRORS):
+            with contextlib.suppress(*_LOST):
                 await pubsub.aclose()
                 await client.aclose()
         return _RETRY_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,12 +14,19 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.infra.lifecycle import Component, stop_all
 from gateway.infra.realtime_metrics import RealtimeMetrics
+from gateway.infra.redis import blocking_client, command_client
+from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.events import Events
+from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
+from gateway.jobs.store import Store
+from gateway.realtime.channel import Channel
+from gateway.realtime.listener import Listener
 from gateway.realtime.service import Realtime
-from gateway.settings import Settings
-from tests.support.gateway_process import token
+from gateway.settings import Settings, redis_target
+from tests.support.gateway_process import SECRET, token
 
 WAIT_S = 10.0
 MESSAGES = ("subscribed", "unsubscribed", "authenticated", "ready", "pong", "error")
@@ -140,3 +147,69 @@ async def event_source(
 def realtime(settings: Settings, pool: asyncpg.Pool[Any], dispatcher: Dispatcher, events: Events) -> Realtime:
     """As ``runtime`` builds it."""
     return Realtime(settings, pool, dispatcher, events, RealtimeMetrics(CollectorRegistry()))
+
+
+@asynccontextmanager
+async def replica_of_channels(
+    pool: asyncpg.Pool[Any], redis_url: str | None, **settings: Any
+) -> AsyncIterator[tuple[Realtime, Dispatcher]]:
+    """What a replica has of channels, without the rest of it, in this process."""
+    events, store = Events(), Store(pool, "channels", 30_000)
+    dispatcher = Dispatcher(DirectBroker(store), events)
+    clients: list[Any] = []
+    if redis_url is not None:
+        target = redis_target(redis_url)
+        clients = [command_client(target), blocking_client(target, BLOCK_S)]
+        dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id()))
+    given = {"database_url": "postgresql://unused/unused", "redis_url": redis_url, "jwt_secret": SECRET, **settings}
+    made = realtime(Settings.model_validate(given), pool, dispatcher, events)
+    await dispatcher.start()
+    started: list[Component] = []
+    try:
+        for component in made.components:
+            started.append(component)
+            await component.start()
+        yield made, dispatcher
+    finally:
+        await stop_all(started, 5)
+        await dispatcher.stop()
+        for client in clients:
+            await client.aclose()
+
+
+class Ear:
+    """A listener in this process. ``told`` are the messages that came, parsed."""
+
+    def __init__(self) -> None:
+        self.listener = Listener()
+        self.told: list[dict[str, Any]] = []
+        self.begun: list[int] = []
+        self._taking = asyncio.create_task(self._take())
+
+    async def _take(self) -> None:
+        while taken := await self.listener.take():
+            self.told += [json.loads(told.data) for told in taken]
+
+    async def join(self, one: Realtime, channel: Channel, since: int | None = None) -> int:
+        """Answers the position where it begins."""
+        await one.hub.subscribe(channel, self.listener, since, self.begun.append)
+        return self.begun[-1]
+
+    def numbers(self) -> list[int]:
+        return [message["n"] for message in self.told if "n" in message]
+
+    def gaps(self) -> list[dict[str, Any]]:
+        return [message for message in self.told if message["type"] == "gap"]
+
+
+def sound(start: int, told: Sequence[Mapping[str, Any]]) -> int:
+    """What a careful client does: from the position where it began on, each message is the next one, or a gap was told.
+    Answers the position that it has reached."""
+    at = start
+    for message in told:
+        if message["type"] == "gap":
+            assert message["since"] == at, f"a gap that begins elsewhere than at {at}: {message}"
+        else:
+            assert message["seq"] == at + 1, f"not the next one after {at}, and no gap was told: {message}"
+        at = message["seq"]
+    return at

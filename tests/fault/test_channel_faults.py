@@ -1,0 +1,191 @@
+"""Channels while Redis dies, hangs and forgets: a listener gets each message, or is told of a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from itertools import count
+
+import asyncpg
+import pytest
+import redis
+
+from gateway.dev_servers import EmbeddedValkey
+from gateway.jobs.dispatch import Dispatcher
+from gateway.realtime.channel import Channel, Topic
+from gateway.realtime.service import Realtime
+from tests.support.eventually import eventually
+from tests.support.realtime import Ear, replica_of_channels, sound
+
+Pool = asyncpg.Pool
+Start = Callable[[], EmbeddedValkey]
+RUN = Channel(Topic.JOB, "0198c1d2")
+
+
+def tell(one: Realtime, n: int) -> int:
+    one.publisher.publish((RUN,), "run:step", {"n": n})
+    return n
+
+
+async def heard(ear: Ear, n: int, timeout: float) -> None:
+    await eventually(lambda: n in ear.numbers(), timeout, f"{n} was never told: {ear.told[-5:]}")
+
+
+async def test_messages_go_on_by_the_ledger_while_redis_is_away(pool: Pool, own_valkey: Start) -> None:
+    valkey = own_valkey()
+    async with AsyncExitStack() as stack:
+        one, _ = await stack.enter_async_context(replica_of_channels(pool, valkey.url))
+        other, seen = await stack.enter_async_context(replica_of_channels(pool, valkey.url))
+        ear = Ear()
+        start = await ear.join(other, RUN)
+        await heard(ear, tell(one, 1), 2)
+        valkey.kill()
+        await heard(ear, tell(one, 2), 5)
+        assert seen.mode == "direct"
+        valkey.start()
+        await eventually(lambda: seen.mode == "queue", 6)
+        await eventually(lambda: len(ear.gaps()) >= 2, 6, "going and coming are told")
+        await heard(ear, tell(one, 3), 5)
+        await heard(ear, tell(other, 4), 5)
+        sound(start, ear.told)
+        assert [n for n in ear.numbers() if n in (1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+async def test_messages_told_while_redis_hangs_arrive(pool: Pool, own_valkey: Start) -> None:
+    valkey = own_valkey()
+    async with replica_of_channels(pool, valkey.url) as (one, dispatcher):
+        ear = Ear()
+        start = await ear.join(one, RUN)
+        valkey.pause()
+        try:
+            await heard(ear, tell(one, 1), 6)
+        finally:
+            valkey.resume()
+        await eventually(lambda: dispatcher.mode == "queue", 6)
+        await heard(ear, tell(one, 2), 6)
+        sound(start, ear.told)
+
+
+async def test_who_was_away_during_the_outage_is_told_of_the_gap(pool: Pool, own_valkey: Start) -> None:
+    valkey = own_valkey()
+    async with replica_of_channels(pool, valkey.url) as (one, dispatcher):
+        ear, witness, back = Ear(), Ear(), Ear()
+        start = await ear.join(one, RUN)
+        await heard(ear, tell(one, 1), 2)
+        reached = sound(start, ear.told)
+        one.hub.leave(ear.listener)
+        valkey.pause()  # it forgets nothing, but messages go elsewhere
+        try:
+            await eventually(lambda: dispatcher.mode == "direct", 3)
+            await witness.join(one, RUN)
+            await heard(witness, tell(one, 2), 5)
+        finally:
+            valkey.resume()
+        await eventually(lambda: dispatcher.mode == "queue", 6)
+        await eventually(witness.gaps, 6)
+        await back.join(one, RUN, reached)
+        await heard(back, tell(one, 3), 5)
+        assert 2 in back.numbers() or back.gaps()
+        sound(reached, back.told)
+
+
+async def test_a_subscription_that_is_lost_alone_is_made_again_and_misses_nothing(pool: Pool, redis_url: str) -> None:
+    async with replica_of_channels(pool, redis_url) as (one, _):
+        ear = Ear()
+        start = await ear.join(one, RUN)
+        with redis.Redis.from_url(redis_url) as client:
+            for n in range(5):
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                tell(one, 2 * n)
+                await heard(ear, tell(one, 2 * n + 1), 7)
+        assert sound(start, ear.told) == start + 10
+        assert ear.gaps() == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_gap_is_unseen_whatever_happens(pool: Pool, own_valkey: Start, seed: int) -> None:
+    """Two replicas tell and listen; Redis is killed, flushed, hung and cut off; listeners move from one replica to the
+    other. At each of them positions follow one another, or a gap was told; and in the end everybody is up to date."""
+    chance, numbers = random.Random(seed), count()
+    valkey = own_valkey()
+    async with AsyncExitStack() as stack:
+        made = [await stack.enter_async_context(replica_of_channels(pool, valkey.url)) for _ in range(2)]
+        replicas, dispatchers = [one for one, _ in made], [dispatcher for _, dispatcher in made]
+        still, moving = Ear(), [Ear()]
+        told_by: list[int] = []
+        starts = [await still.join(replicas[0], RUN), await moving[0].join(replicas[1], RUN)]
+        for _ in range(12):
+            for _ in range(chance.randrange(1, 40)):
+                told_by.append(chance.randrange(2))
+                tell(replicas[told_by[-1]], next(numbers))
+            await asyncio.sleep(chance.random() / 10)
+            await fault(chance, valkey, dispatchers)
+            if chance.random() < 0.5:
+                starts.append(await move(moving, starts[-1], chance.choice(replicas), replicas))
+        await eventually(lambda: all(one.mode == "queue" for one in dispatchers), 8)
+        for ear in (still, moving[-1]):
+            # What is told while a listener changes over may be in its gap; what comes after that is not.
+            gaps, last = len(ear.gaps()), tell(replicas[0], next(numbers))
+            await eventually(lambda: last in ear.numbers() or len(ear.gaps()) > gaps, 12)  # noqa: B023
+            await heard(ear, tell(replicas[1], next(numbers)), 12)
+        sound(starts[0], still.told)
+        sound(starts[-1], moving[-1].told)
+        for one in range(2):
+            no_loss_unseen(still, [n for n, by in enumerate(told_by) if by == one])
+
+
+def no_loss_unseen(ear: Ear, numbers: list[int]) -> None:
+    """``numbers``: told by one replica, in this order. Where some are missing, a gap was told between the others."""
+    place = {message["n"]: at for at, message in enumerate(ear.told) if "n" in message}
+    gaps = [at for at, message in enumerate(ear.told) if message["type"] == "gap"]
+    before = -1
+    missing: list[int] = []
+    for n in [*numbers, None]:
+        if n is not None and n not in place:
+            missing.append(n)
+            continue
+        at = len(ear.told) if n is None else place[n]
+        assert not missing or any(before < gap < at for gap in gaps), f"{missing} are missing, and no gap was told"
+        before, missing = at, []
+
+
+async def fault(chance: random.Random, valkey: EmbeddedValkey, dispatchers: list[Dispatcher]) -> None:
+    match chance.choice(["none", "flush", "cut", "kill", "hang"]):
+        case "flush":
+            with redis.Redis.from_url(valkey.url) as client:
+                client.flushall()
+        case "cut":
+            with redis.Redis.from_url(valkey.url) as client:
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        case "kill":
+            valkey.kill()
+            if chance.random() < 0.5:
+                await eventually(lambda: all(one.mode == "direct" for one in dispatchers), 4)
+            valkey.start()
+        case "hang":
+            valkey.pause()
+            hung = time.monotonic()
+            await eventually(lambda: time.monotonic() - hung > chance.random(), 2)
+            valkey.resume()
+
+
+async def move(ears: list[Ear], start: int, to: Realtime, replicas: list[Realtime]) -> int:
+    """The client's connection ends; it connects again, and goes on after what it has seen. Answers where."""
+    left, new = ears[-1], Ear()
+    for one in replicas:
+        one.hub.leave(left.listener)
+    reached = sound(start, left.told)
+
+    async def joined() -> bool:
+        try:
+            await new.join(to, RUN, reached)
+        except ConnectionError as error:
+            raise AssertionError(str(error)) from error
+        return True
+
+    await eventually(joined, 10)
+    ears.append(new)
+    return reached
