@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 
 from gateway import __version__
@@ -35,8 +36,8 @@ def test_every_verb_has_help_that_imports_no_application(verb: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = done.stdout.rpartition("MODULES ")[2].split()
     assert not {name.split(".")[0] for name in modules} & {"litestar", "asyncpg", "saq", "pydantic", "redis"}
-    groups = {"token", "keys", "queues", "jobs", "operations", "replicas", "email", "config", "migrate"}
-    assert "--json" in done.stdout or verb in groups
+    # A group's --json stands in the help of its commands.
+    assert "--json" in done.stdout or isinstance(COMMANDS[verb].load(), click.Group)
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
