@@ -11,12 +11,15 @@ import asyncpg
 import httpx
 
 from gateway.runtime import Runtime
+from gateway.services.orchestration.agents import Agents, Catalog
+from gateway.services.orchestration.projects import Projects
 from tests.support.eventually import eventually
 from tests.support.openai_server import Answer, Call, OpenAIServer, Reply
 from tests.support.people import As, data, people
 from tests.support.web import serving, settings_for
 
 RUNS = "/api/v1/orchestration/jobs"
+TRIGGER = "/api/v1/orchestration/trigger"
 FINAL = ("completed", "failed", "cancelled")
 KEY = "sk-test"
 
@@ -65,9 +68,27 @@ class RunApp:
     async def ended(self, run_id: str, timeout: float = 15.0) -> dict[str, Any]:
         return await self.has_status(run_id, *FINAL, timeout=timeout)
 
+    async def has_step(self, run_id: str, position: int, status: str) -> dict[str, Any]:
+        async def shown() -> dict[str, Any]:
+            found: dict[str, Any] = (await self.show(run_id, "admin"))["steps"][position]
+            assert found["status"] == status, found
+            return found
+
+        return await eventually(shown, 10, f"step {position} is not {status}")
+
+    async def job(self, run_id: str) -> dict[str, Any]:
+        """Its job, as administrators see it."""
+        found: dict[str, Any] = data(await self.call("GET", f"/api/v1/admin/jobs/{run_id}", user="admin"))
+        return found
+
     def agents_called(self) -> list[str]:
         """Whose prompts the provider has seen, in order."""
         return [agent_of(call) for call in self.provider.calls]
+
+
+def services(app: RunApp) -> tuple[Projects, Agents]:
+    """What ``Runs`` needs beside the platform."""
+    return Projects(app.pool), Agents(app.pool, Catalog.read(app.runtime.settings))
 
 
 def agent_of(call: Call) -> str:

@@ -17,7 +17,7 @@ from gateway.realtime.channel import Topic
 from gateway.services.orchestration.outcomes import Outcomes
 from gateway.services.orchestration.projects import Projects, project_id_of
 from gateway.services.orchestration.run_routes import RunDesk, run_routes
-from gateway.services.orchestration.runner import Parts
+from gateway.services.orchestration.runner import Parts, Ways
 from gateway.services.orchestration.runs import run_id_of
 from gateway.services.orchestration.starting import Runs
 from gateway.services.orchestration.stepping import Sources, Stepper
@@ -41,7 +41,7 @@ def run_parts(platform: Platform, sources: Sources) -> RunParts:
     runs = Runs(platform, sources.projects, sources.agents)
     ends = RunEnds(runs.store, platform.publisher)
     stepper = Stepper(runs.store, platform.engine, platform.models, Outcomes(platform.engine), sources)
-    parts = Parts(runs.store, sources.agents, stepper, platform.engine)
+    parts = Parts(runs.store, sources.agents, stepper, platform.engine, Ways())
     configured = bool(configured_providers(platform.settings))
     return RunParts(
         runs=runs,

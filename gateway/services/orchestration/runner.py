@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -34,7 +36,24 @@ log = structlog.get_logger(__name__)
 INTERACTIVE: Final = PRIORITY_MAX  # somebody waits in person
 MARGIN_S: Final = 5.0  # of an attempt's time, for what comes after the last answer
 _MADE_WAY_S: Final = 1.0
+_WAY_S: Final = 5.0  # then another batch makes way too: the slot has gone to somebody else
 _KEY_TAKEN_S: Final = 30.0
+
+
+class Ways:
+    """Who was made way for in this replica: one batch does it, not all of them at once."""
+
+    def __init__(self) -> None:
+        self._made: dict[UUID, float] = {}
+
+    def make_for(self, waiting: Sequence[UUID]) -> UUID | None:
+        """The first for whom nobody has lately."""
+        now = time.monotonic()
+        self._made = {job: at for job, at in self._made.items() if now - at < _WAY_S}
+        found = next((job for job in waiting if job not in self._made), None)
+        if found is not None:
+            self._made[found] = now
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,7 @@ class Parts:
     agents: Agents
     stepper: Stepper
     engine: Engine
+    ways: Ways
 
 
 class RunAttempt:
@@ -112,9 +132,10 @@ class RunAttempt:
         if self._run.work is not JobType.BATCH:
             return
         policy = self._parts.engine.registry.queue(ORCHESTRATION_QUEUE)  # as it holds now
-        if await self._parts.store.wanted_slot(self._run.id, policy, INTERACTIVE):
-            log.info("run_made_way", run=str(self._run.id))
-            raise Snooze("made way for a run that somebody waits for", after_s=_MADE_WAY_S)
+        waiting = await self._parts.store.who_waits(self._run.id, policy, INTERACTIVE)
+        if (other := self._parts.ways.make_for(waiting)) is not None:
+            log.info("run_made_way", run=str(self._run.id), other=str(other))
+            raise Snooze(f"made way for {other}, for which somebody waits", after_s=_MADE_WAY_S)
 
     async def _end(self, steps: list[Step], busy: list[Busy]) -> dict[str, Any]:
         if busy:

@@ -166,10 +166,11 @@ class RunStore:
         except asyncpg.UniqueViolationError:
             return False
 
-    async def wanted_slot(self, run_id: UUID, policy: QueuePolicy, priority: int) -> bool:
-        """Does a job of at least this priority wait for a slot, and could it start if there were one?"""
+    async def who_waits(self, run_id: UUID, policy: QueuePolicy, priority: int) -> list[UUID]:
+        """Short jobs of at least this priority that wait for a slot, and could start if there were one."""
         rate = (policy.rate.max, policy.rate.duration_ms) if policy.rate else (None, None)
-        return bool(await self.pool.fetchval(SQL["run_makes_way"], policy.name, run_id, priority, *rate))
+        values = (policy.name, run_id, priority, *rate, policy.concurrency)
+        return [row["id"] for row in await self.pool.fetch(SQL["run_makes_way"], *values)]
 
     async def recent_suggestions(self, project_id: UUID, limit: int) -> list[dict[str, Any]]:
         return [dict(row) for row in await self.pool.fetch(SQL["run_recent_suggestions"], project_id, limit)]

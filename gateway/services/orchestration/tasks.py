@@ -45,6 +45,9 @@ class RunTask:
         log.info("Processing orchestration job", **facts, attempt=job.attempt, priority=job.priority)
         try:
             result = await self._or_snooze(context)
+        except Snooze as snooze:
+            log.info("Orchestration job waits", **facts, reason=snooze.reason, after_s=snooze.after_s)
+            raise
         except (Exception, asyncio.CancelledError) as error:
             reason = str(error) or "cut: time limit, cancelled, stop or lost lease"
             log.warning("Orchestration job failed", **facts, attempt=job.attempt, error=reason)
