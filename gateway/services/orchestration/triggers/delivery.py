@@ -61,7 +61,7 @@ def unwanted(wanted: Wanted, delivery: Delivery) -> str | None:
 def bounded(payload: Any, most: int = PAYLOAD_BYTES) -> tuple[Any, bool]:
     """``payload`` in at most ``most`` bytes of JSON, and whether something was left out: long texts and lists are cut
     first, then what lies deep."""
-    if len(msgspec.json.encode(payload)) <= most and _depth(payload, _DEPTH):
+    if _depth(payload, _DEPTH) and len(msgspec.json.encode(payload)) <= most:
         return payload, False
     text, items, depth = 4000, 50, _DEPTH
     while True:

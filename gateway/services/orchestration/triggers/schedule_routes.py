@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from litestar import Controller, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency, Provide
-from litestar.params import FromPath, JSONBody, QueryParams
+from litestar.params import FromPath, JSONBody, QueryParams, SkipValidation
 
 from gateway.access import Scope
 from gateway.services.orchestration.projects import no_project
@@ -28,7 +28,7 @@ READ: Final = {"access": Scope.ORCHESTRATION_READ}
 CHANGE: Final = {"access": Scope.ORCHESTRATION_RUN}
 _TICKS_SHOWN: Final = 20
 
-Desk = NamedDependency[TriggerDesk]
+Desk = NamedDependency[SkipValidation[TriggerDesk]]
 Kept = NamedDependency[RunSchedules]
 
 

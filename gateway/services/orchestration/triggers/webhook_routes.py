@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
-from litestar.params import FromPath, JSONBody, QueryParams, RawBody
+from litestar.params import FromPath, JSONBody, QueryParams, RawBody, SkipValidation
 
 from gateway.access import PUBLIC, Scope
 from gateway.services.orchestration.projects import no_project
@@ -31,7 +31,7 @@ READ: Final = {"access": Scope.ORCHESTRATION_READ}
 CHANGE: Final = {"access": Scope.ORCHESTRATION_RUN}
 _DELIVERIES_SHOWN: Final = 20
 
-Desk = NamedDependency[TriggerDesk]
+Desk = NamedDependency[SkipValidation[TriggerDesk]]
 Triggers = NamedDependency[WebhookTriggers]
 
 
