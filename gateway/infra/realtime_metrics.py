@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 KINDS: Final = ("websocket", "sse")
-DROPS: Final = ("buffer_full", "not_json")
+DROPS: Final = ("buffer_full", "not_json", "too_large")
 ENDS: Final = ("slow", "auth", "forbidden", "too_many", "drain")
 
 

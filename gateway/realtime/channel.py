@@ -48,5 +48,6 @@ class Publisher(Protocol):
         ``kind``: ``job:started``, ``job:progress``, ``job:completed``, ``job:failed``, ``message:updated``,
         ``state:updated`` (document 002), or one of ours: ``run:step``, ``run:token``, ``run:approval``. ``fields`` are
         the message's other keys, camelCase: ids, ``progress``. Messages of one publisher keep their order in a channel.
+        A message of more than 8 KiB of JSON is not told.
         """
         ...

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 MESSAGES_MAX: Final = 1000  # that wait for one client
-BYTES_MAX: Final = 1_000_000
+BYTES_MAX: Final = 2_000_000
 _LOW: Final = 100  # messages from which on a replay goes on
 _ROOM_S: Final = 30.0
 

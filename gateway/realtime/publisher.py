@@ -20,7 +20,8 @@ from gateway.realtime.logs import Logs
 log = structlog.get_logger(__name__)
 
 QUEUED_MAX: Final = 10_000  # messages that wait while neither log can be reached
-_BATCH: Final = 500
+MESSAGE_MAX: Final = 8192  # bytes: a message says what to fetch, it does not carry it
+_BATCH: Final = 200  # times MESSAGE_MAX it still fits into the queue of a client that reads (listener.BYTES_MAX)
 _RETRY_S: Final = 0.25
 _LAST_WORD_S: Final = 1.0
 
@@ -72,6 +73,10 @@ class LogPublisher:
             except (TypeError, ValueError) as error:
                 log.error("message_not_json", channel=name, type=kind, error=str(error))
                 self._metrics.dropped("not_json")
+                continue
+            if len(body) > MESSAGE_MAX:
+                log.error("message_too_large", channel=name, type=kind, bytes=len(body), most=MESSAGE_MAX)
+                self._metrics.dropped("too_large")
                 continue
             self._queue.append((name, body, watched_only))
         while len(self._queue) > QUEUED_MAX:

@@ -63,6 +63,8 @@ class EventStream:
             yield f"retry: {RECONNECT_MS}\n\n".encode()
             if not last_event_id and not self._replay:
                 await joining  # before that the positions would not be known
+            # An id alone is no event, but what a browser that is cut before the first one comes back with.
+            yield b"id: %b\n\n" % self._event_id()
             while taken := await self._take():
                 for told in taken:
                     if told.channel:
@@ -113,11 +115,11 @@ class EventStream:
         if not told.channel:
             return told.data
         name = f"event: {_type(told).partition(':')[2] or _type(told)}\n".encode() if self._named else b""
-        return b"id: %b\n%bdata: %b\n\n" % (self._event_id().encode(), name, told.data)
+        return b"id: %b\n%bdata: %b\n\n" % (self._event_id(), name, told.data)
 
-    def _event_id(self) -> str:
+    def _event_id(self) -> bytes:
         """Positions in all channels, in the order of their names, after a check of those names."""
-        return ".".join([self._check(), *(f"{seq:x}" for seq in self._positions)])
+        return ".".join([self._check(), *(f"{seq:x}" for seq in self._positions)]).encode()
 
     def _check(self) -> str:
         return f"{zlib.crc32(' '.join(self._place).encode()):08x}"

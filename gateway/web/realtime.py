@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -89,6 +91,7 @@ class Session:
         }
 
     async def run(self) -> None:
+        began = time.monotonic()
         self._listener.on_close = self._end_soon
         self._clients.enter(self._client)
         self._say({"type": "ready", "authenticateWithinS": AUTH_S})
@@ -104,8 +107,20 @@ class Session:
             timer.cancel()
             self._clients.leave(self._client)
             self._listener.close(Closing(1000, ""))
+            self._log_end(time.monotonic() - began)
             if self._ending is not None:
                 await asyncio.gather(self._ending, return_exceptions=True)
+
+    def _log_end(self, seconds: float) -> None:
+        """The line that HTTP requests have too; without the address's query, which may hold a token."""
+        caller, closing = self._client.principal, self._listener.closing
+        log.info(
+            "socket_closed",
+            path=SOCKET_PATH,
+            caller=caller.id if caller is not None else None,
+            code=closing.code if closing is not None else None,
+            seconds=round(seconds, 1),
+        )
 
     def _say(self, message: dict[str, Any]) -> None:
         self._listener.put(Told(msgspec.json.encode(message)))
@@ -175,7 +190,8 @@ class Session:
     async def _admit(self, authorization: str | None) -> None:
         principal = await self._clients.admit(self._client, authorization)
         until = self._client.until
-        self._say({"type": "authenticated", "userId": principal.id, **({"expiresAt": until} if until else {})})
+        expires = {} if until is None else {"expiresAt": datetime.fromtimestamp(until, UTC)}
+        self._say({"type": "authenticated", "userId": principal.id, **expires})
 
     async def _subscribe(self, asked: Asked) -> None:
         channel = self._channel(asked)

@@ -112,27 +112,38 @@ async def socket(url: str, role: str | None = "admin", query: str = "", **option
 
 
 class EventSource:
-    """The events of one answer: ``id``, ``event`` and the message."""
+    """The events of one answer. ``last_id`` is what a browser would come back with."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self._lines = answer.aiter_lines()
-        self.comments = 0
+        self.last_id = ""
 
-    async def next(self) -> tuple[str, str, dict[str, Any]]:
+    async def begun(self) -> str:
+        """Wait until it listens; answers the id where it begins."""
         async with asyncio.timeout(WAIT_S):
-            fields: dict[str, str] = {}
-            async for line in self._lines:
-                if line.startswith(":"):
-                    self.comments += 1
-                elif line:
-                    name, _, value = line.partition(": ")
-                    fields[name] = value
-                elif "data" in fields:
-                    return fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"])
-                else:
-                    fields = {}
-            raise EOFError
+            while not self.last_id:
+                await self._block()
+        return self.last_id
+
+    async def next(self) -> tuple[str, dict[str, Any]]:
+        """Name and message of the next event. Raises ``EOFError`` at the end."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                fields = await self._block()
+                if "data" in fields:
+                    return fields.get("event", ""), json.loads(fields["data"])
+
+    async def _block(self) -> dict[str, str]:
+        fields: dict[str, str] = {}
+        async for line in self._lines:
+            if not line:
+                self.last_id = fields.get("id", self.last_id)
+                return fields
+            if not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+        raise EOFError
 
 
 @asynccontextmanager
