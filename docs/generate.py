@@ -89,7 +89,9 @@ def _full_registry() -> Metrics:
     metrics.redis(True)
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=0, free=1)})
     metrics.watch_budgets(lambda: {"ok": 1})
-    queue = QueueReading(states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0)
+    queue = QueueReading(
+        states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0, demand_slots=0, useful_replicas=1
+    )
     metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 1}))
     return metrics
 

@@ -26,11 +26,19 @@ _DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 1
 
 
 class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One whole queue: jobs by state word. ``oldest_waiting_s`` is 0 when none waits; ``rate_per_s`` None: no limit."""
+    """One whole queue: jobs by state word. ``oldest_waiting_s`` is 0 when none waits; ``rate_per_s`` None: no limit.
+
+    ``rate_limited``: waiting jobs that only the rate limit holds back; ``demand_slots``: worker slots that the queue
+    can use, None: not known; ``useful_replicas``: the most that the limit can feed, None: no limit, or not known.
+    """
 
     states: dict[str, int]
     oldest_waiting_s: float
     rate_per_s: float | None
+    rate_limited: int = 0
+    demand_slots: float | None = None
+    useful_replicas: int | None = None
+    paused: bool = False
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,20 +209,34 @@ def _of_queues(readings: Readings) -> Iterable[Metric]:
     queues = readings.queues.items()
     # All replicas' shares add up to the whole queue; their average is what an autoscaler compares with its target.
     replicas = max(1, sum(readings.replicas.values()))
-    waiting = [((name,), queue.states.get("waiting", 0) / replicas) for name, queue in queues]
+    waiting = [((name,), (queue.states.get("waiting", 0) - queue.rate_limited) / replicas) for name, queue in queues]
     open_jobs = [
         ((name,), float(queue.states.get("waiting", 0) + queue.states.get("active", 0))) for name, queue in queues
     ]
     rates = [((name,), queue.rate_per_s) for name, queue in queues if queue.rate_per_s is not None]
     depth = [((name, state), float(n)) for name, queue in queues for state, n in queue.states.items()]
     oldest = [((name,), queue.oldest_waiting_s) for name, queue in queues]
-    yield _gauge("queue_waiting_jobs", "Runnable jobs: this replica's share of the whole queue.", ["queue"], waiting)
+    yield _gauge(
+        "queue_waiting_jobs", "Jobs waiting for a worker: this replica's share of the queue.", ["queue"], waiting
+    )
     yield _gauge("queue_open_jobs", "Waiting and active jobs of the whole queue.", ["queue"], open_jobs)
     yield _gauge("queue_rate_limit_per_second", "Starts that the queue's limit allows.", ["queue"], rates)
     yield _gauge("gateway_queue_depth", "Jobs of the whole queue by state.", ["queue", "state"], depth)
     yield _gauge("gateway_queue_oldest_waiting_seconds", "Age of the job that is ready longest.", ["queue"], oldest)
+    yield from _for_autoscalers(readings.queues)
     workers = [((role,), float(n)) for role, n in readings.replicas.items()]
     yield _gauge("gateway_workers", "Live replicas by role.", ["role"], workers)
+
+
+def _for_autoscalers(queues: Mapping[str, QueueReading]) -> Iterable[Metric]:
+    slots = [((name,), queue.demand_slots) for name, queue in queues.items() if queue.demand_slots is not None]
+    yield _gauge("queue_demand_slots", "Worker slots that the whole queue can use now.", ["queue"], slots)
+    held = [((name,), float(queue.rate_limited)) for name, queue in queues.items()]
+    yield _gauge("queue_rate_limited_jobs", "Waiting jobs that only the rate limit holds back.", ["queue"], held)
+    useful = [((name,), float(q.useful_replicas)) for name, q in queues.items() if q.useful_replicas is not None]
+    yield _gauge("queue_useful_replicas", "The most replicas that the queue's rate limit can feed.", ["queue"], useful)
+    paused = [((name,), float(queue.paused)) for name, queue in queues.items()]
+    yield _gauge("queue_paused", "1 while the queue is paused.", ["queue"], paused)
 
 
 def _gauge(name: str, meaning: str, labels: list[str], rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:

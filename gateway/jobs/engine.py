@@ -204,6 +204,10 @@ class Engine:
             policy=policy,
         )
 
+    async def job_seconds(self, queue: str) -> float | None:
+        """How long a job of the queue takes, in the mean of the newest; None: none ran yet."""
+        return await self._records.job_seconds(queue)
+
     async def replicas(self) -> builtins.list[Replica]:
         """Replicas that are alive: seen within ``records.ALIVE_S``."""
         return await self._records.replicas()

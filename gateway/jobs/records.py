@@ -16,6 +16,7 @@ from gateway.jobs.store import SQL, Row
 
 _STATES = frozenset(JobState)
 ALIVE_S = 15.0  # five missed beats
+_SAMPLE = 100  # jobs of which the mean time is taken
 
 
 class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,11 @@ class Records:
     async def oldest_waiting_s(self, queue: str) -> float | None:
         age = await self._pool.fetchval(SQL["oldest_waiting"], queue)
         return None if age is None else max(0.0, float(age))
+
+    async def job_seconds(self, queue: str) -> float | None:
+        """Mean time of the newest attempts, those that run included; None: none ran."""
+        mean = await self._pool.fetchval(SQL["job_seconds"], queue, _SAMPLE)
+        return None if mean is None else max(0.0, float(mean))
 
     async def pause_state(self, queue: str) -> tuple[bool, datetime | None, str | None]:
         row = await self._pool.fetchrow(SQL["queue"], queue)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
+from statistics import fmean
 from typing import Final
 
 import structlog
@@ -14,9 +15,11 @@ from gateway.access import PUBLIC
 from gateway.infra.loops import Loop
 from gateway.infra.metrics import CONTENT_TYPE, Metrics, QueueReading, Readings
 from gateway.infra.postgres import is_unavailable
+from gateway.jobs.demand import Work, demand_slots, rate_limited, useful_replicas
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import BrokerChanged, Event, JobSettled, JobStalled, RateLimited
 from gateway.jobs.job import JobState
+from gateway.jobs.records import QueueStatus
 from gateway.web.health import HealthSource, RedisState
 
 log = structlog.get_logger(__name__)
@@ -24,6 +27,7 @@ log = structlog.get_logger(__name__)
 REFRESH_S: Final = 5.0  # document 001 allows 10 s
 _READ_TIMEOUT_S: Final = 1.0
 _LAG_SAMPLE_S: Final = 0.25
+_ACTIVE_SAMPLES: Final = 12  # a minute of readings
 # How an attempt may end (JobSettled.kind). The first three are failures.
 FAILURES: Final = ("error", "fail", "timeout")
 OUTCOMES: Final = ("completed", *FAILURES, "interrupted", "snoozed", "cancelled", "lost")
@@ -68,6 +72,7 @@ class MetricsRefresher:
         self._engine = engine
         self._health = health
         self._longest_lag, self._lag_shown_at = 0.0, 0.0
+        self._active: dict[str, deque[int]] = {}
         self._loops = (Loop("metrics refresh", self._refresh), Loop("metrics lag", self._measure_lag))
 
     async def start(self) -> None:
@@ -101,15 +106,26 @@ class MetricsRefresher:
 
     async def _readings(self) -> Readings:
         queues = {}
-        for policy in self._engine.registry.queues:
-            status = await self._engine.queue_status(policy.name)
-            queues[policy.name] = QueueReading(
-                states={state.value: getattr(status.counts, state) for state in JobState},
-                oldest_waiting_s=status.oldest_waiting_s or 0.0,
-                rate_per_s=policy.rate.per_second if policy.rate is not None else None,
-            )
+        for name in self._engine.registry.queue_names:
+            queues[name] = self._reading(await self._engine.queue_status(name), await self._engine.job_seconds(name))
         roles = Counter(replica.role for replica in await self._engine.replicas())
         return Readings(queues=queues, replicas=dict(roles))
+
+    def _reading(self, status: QueueStatus, job_s: float | None) -> QueueReading:
+        policy, counts = status.policy, status.counts
+        # A moment's number of short jobs says little: the mean of a minute.
+        active = self._active.setdefault(policy.name, deque(maxlen=_ACTIVE_SAMPLES))
+        active.append(counts.active)
+        work = Work(waiting=counts.waiting, active=fmean(active), job_s=job_s, paused=status.paused)
+        return QueueReading(
+            states={state.value: getattr(counts, state) for state in JobState},
+            oldest_waiting_s=status.oldest_waiting_s or 0.0,
+            rate_per_s=policy.rate.per_second if policy.rate is not None else None,
+            rate_limited=rate_limited(policy, work),
+            demand_slots=demand_slots(policy, work),
+            useful_replicas=useful_replicas(policy, job_s),
+            paused=status.paused,
+        )
 
     async def _measure_lag(self) -> float:
         loop = asyncio.get_running_loop()

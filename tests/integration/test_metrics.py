@@ -167,3 +167,37 @@ def test_two_processes_in_one_test_share_no_registry() -> None:
     one, two = Metrics(), Metrics()
     one.email("smtp", "sent")
     assert "gateway_emails_total{" not in two.text().decode()
+
+
+async def test_jobs_that_only_the_rate_limit_holds_back_ask_for_no_replica(database_url: str, pool: Pool) -> None:
+    async with serving(settings_for(database_url, **OFF)) as (client, runtime):
+        await submitted(runtime, 400)
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        nothing_ran = await scrape(client)
+        done = (
+            "UPDATE jobs SET state = 'completed', claimed_at = now() - interval '1.4 s', finished_at = now()"
+            " WHERE id IN (SELECT id FROM jobs LIMIT 100)"
+        )
+        await pool.execute(done)
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        samples = await scrape(client)
+    mail = ("email-queue",)
+    assert nothing_ran["queue_waiting_jobs", mail] == 400
+    assert nothing_ran["queue_demand_slots", mail] == 5
+    assert ("queue_useful_replicas", mail) not in nothing_ran
+    assert samples["queue_useful_replicas", mail] == 3  # 10/s * 1.4 s / 5
+    assert samples["queue_waiting_jobs", mail] == 150
+    assert samples["queue_rate_limited_jobs", mail] == 150
+    assert samples["gateway_queue_depth", ("email-queue", "waiting")] == 300
+    assert 0 < samples["queue_demand_slots", mail] <= 14.01
+
+
+async def test_a_paused_queue_is_shown_and_asks_for_nothing(database_url: str) -> None:
+    async with serving(settings_for(database_url, **OFF)) as (client, runtime):
+        await submitted(runtime, 5)
+        await runtime.engine.pause("email-queue")
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        samples = await scrape(client)
+    assert samples["queue_paused", ("email-queue",)] == 1
+    assert samples["queue_paused", ("orchestration-queue",)] == 0
+    assert samples["queue_demand_slots", ("email-queue",)] == 0
