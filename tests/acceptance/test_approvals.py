@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from email import message_from_bytes
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,9 @@ import httpx
 import pytest
 
 from tests.support.acting import PATH, USER, Acting, acting
+from tests.support.dev_process import gateway as gateway_command
 from tests.support.eventually import eventually
-from tests.support.gateway_process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess, token
 from tests.support.github_data import Act, Call, Reply
 from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
 from tests.support.run_rows import RunRow, asks, project_row, run_row
@@ -403,3 +407,41 @@ async def test_who_may_see_and_decide(team: Acting) -> None:
 async def _foreign(team: Acting) -> tuple[Any, ...]:
     run = await run_row(team.pool, await project_row(team.pool, owner="bob"))
     return run.id, run.project_id, run.step_id
+
+
+@WITHOUT_REDIS
+async def test_the_command_line_lists_and_decides(team: Acting, tmp_path: Path) -> None:
+    running = await team.start()
+    address = {"GATEWAY_URL": running.url, "GATEWAY_TOKEN": token("user")}
+
+    async def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(partial(gateway_command, "approvals", *arguments, cwd=tmp_path, **address))
+
+    nothing = await run("list")
+    assert (nothing.returncode, nothing.stderr.strip()) == (5, "nothing to approve")
+    wanted = await team.answered(MAIL, ISSUE, comment(7))
+    listed = json.loads((await run("list", "--json")).stdout)
+    assert [one["action"] for one in listed] == ["comment_issue", "open_issue", "send_email"]
+    lines = (await run("list", "--run", str(wanted.id))).stdout.splitlines()
+    assert lines[0].split("\t") == ["id", "status", "agent", "action", "risk", "what", "asked", "expires"]
+    assert [line.split("\t")[5] for line in lines[1:]] == [
+        *("#7: Fixed by #8", "A slow test", "ada@example.com: Release 2"),
+    ]
+    said, issue, mail = (one["id"] for one in listed)
+
+    shown = dict(line.split("\t", 1) for line in (await run("show", mail)).stdout.splitlines())
+    assert (shown["status"], shown["  subject"]) == ("pending", "Release 2")
+    rejected = json.loads((await run("reject", said, "--comment", "no", "--json")).stdout)
+    assert (rejected["status"], rejected["comment"]) == ("rejected", "no")
+    (tmp_path / "other.json").write_text(json.dumps({"title": "Another title", "body": "b"}))
+    approved = await run("approve", issue, "--arguments", "other.json", "--comment", "go")
+    assert approved.returncode == 0, approved.stderr
+    assert (await run("approve", mail)).returncode == 0
+    again = await run("approve", mail)
+    assert (again.returncode, "it can be decided once" in again.stderr) == (1, True)
+    assert (await run("show", "no-id")).returncode == 5
+
+    await team.ended(wanted, running.user)
+    assert team.repository.issues[-1]["title"] == "Another title"
+    executed = json.loads((await run("list", "--status", "executed", "--json")).stdout)
+    assert {one["id"] for one in executed} == {issue, mail}
