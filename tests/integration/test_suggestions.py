@@ -169,7 +169,7 @@ async def test_policies_from_their_making_to_their_end(served: Served, run: RunR
     made = data(answer, 201)
 
     assert answer.headers["Location"] == f"{BASE}/action-configs/{made['id']}"
-    refused(await client.post(f"{BASE}/action-configs", json=body, headers=who("ann")), 409, "duplicate")
+    refused(await client.post(f"{BASE}/action-configs", json=body, headers=who("ann")), 409, "action_config_exists")
     path = f"{BASE}/action-configs/{made['id']}"
     changed = data(await client.put(path, json={"maxPerHour": 7}, headers=who("operator")))
     assert (changed["maxPerHour"], changed["risk"], changed["updatedBy"]) == (7, "medium", "operator")

@@ -53,14 +53,15 @@ class ActionConfigs:
         return [found.get(str(kind)) or _built_in(project_id, kind) for kind in ActionKind]
 
     async def create(self, caller: Principal, project_id: UUID, kind: ActionKind, policy: ActionPolicy) -> ActionConfig:
-        """Raises Problem 404, 403 for who is no owner, 409 ``duplicate`` when the project has one of the kind."""
+        """Raises Problem 404, 403 for who is no owner, 409 ``action_config_exists``."""
         await self._projects.changeable(caller, project_id)
         values = msgspec.structs.astuple(policy)
         async with self._pool.acquire() as connection, connection.transaction():
             arguments = (uuid7(), project_id, kind, *values, caller.id)
             row = await connection.fetchrow(SQL["action_config_insert"], *arguments)
             if row is None:
-                raise Problem(409, "duplicate", f"The project has a policy for {kind} already; PUT changes it")
+                message = f"The project has a policy for {kind} already; PUT changes it"
+                raise Problem(409, "action_config_exists", message)
             made = _config(row)
             await audit.record(connection, _change(caller, "action_config.create", made))
         return made
