@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -18,7 +20,11 @@ from gateway.jobs.dispatch import Dispatcher
 from gateway.realtime.channel import Channel, Topic
 from gateway.realtime.service import Realtime
 from tests.support.eventually import eventually
-from tests.support.realtime import Ear, replica_of_channels, sound
+from tests.support.gateway import Cluster
+from tests.support.gateway_process import GatewayProcess
+from tests.support.modes import LONG, WITH_REDIS
+from tests.support.realtime import Ear, SocketClient, replica_of_channels, socket, sound
+from tests.support.redis_topologies import sentinels
 
 Pool = asyncpg.Pool
 Start = Callable[[], EmbeddedValkey]
@@ -189,3 +195,83 @@ async def move(ears: list[Ear], start: int, to: Realtime, replicas: list[Realtim
     await eventually(joined, 10)
     ears.append(new)
     return reached
+
+
+@LONG
+async def test_a_failover_is_a_gap_for_those_who_listen(pool: Pool, tmp_path: Path) -> None:
+    async with sentinels(tmp_path) as servers:
+        target = servers.target
+        url = f"redis://:{target.password}@" + ",".join(f"{host}:{port}" for host, port in target.hosts)
+        options = {"redis_sentinel_name": target.sentinel_name, "redis_sentinel_password": target.sentinel_password}
+        async with replica_of_channels(pool, url, **options) as (one, dispatcher):
+            ear = Ear()
+            start = await ear.join(one, RUN)
+            one.publisher.publish((RUN,), "run:step", {"n": 1})
+            await eventually(lambda: 1 in ear.numbers())
+            servers.master.kill()
+            await eventually(lambda: dispatcher.mode == "direct", 3)
+            one.publisher.publish((RUN,), "run:step", {"n": 2})
+            await eventually(lambda: 2 in ear.numbers() or len(ear.gaps()) > 0, 5)
+            await eventually(lambda: dispatcher.mode == "queue", 25)
+            await eventually(lambda: len(ear.gaps()) >= 2, 8)
+            one.publisher.publish((RUN,), "run:step", {"n": 3})
+            await eventually(lambda: 3 in ear.numbers(), 8)
+            sound(start, ear.told)
+
+
+MAILS = Channel(Topic.QUEUE, "email-queue")
+
+
+@WITH_REDIS
+async def test_a_client_misses_nothing_unseen_while_replicas_die_and_redis_is_flushed_and_restarted(
+    cluster: Cluster, pool: Pool, own_valkey: Start, mode: str
+) -> None:
+    valkey = own_valkey()
+    cluster.environment["REDIS_URL"] = valkey.url
+    first, second = await cluster.start(), await cluster.start(GATEWAY_ROLE="api")
+    async with replica_of_channels(pool, valkey.url) as (teller, _):
+        numbers = count()
+        told, at = await listen(first, teller, numbers, None, first.kill)
+        more, at = await listen(second, teller, numbers, at, lambda: flush(valkey))
+        told += more
+        third = await cluster.start(GATEWAY_ROLE="api")
+        more, at = await listen(third, teller, numbers, at, lambda: restart(valkey))
+        told += more
+        more, at = await listen(second, teller, numbers, at, second.kill)
+        told += more
+    heard = [message["n"] for message in told if "n" in message]
+    missing = {*range(next(numbers))} - {*heard}
+    assert heard == sorted(set(heard)), "nothing came twice or out of order"
+    assert len(missing) < 100 and any(message["type"] == "gap" for message in told)
+
+
+async def listen(
+    to: GatewayProcess, teller: Realtime, numbers: Iterator[int], since: int | None, fault: Callable[[], None]
+) -> tuple[list[dict[str, Any]], int]:
+    """Connect, go on after ``since``, and see a fault in the middle of what is told. Answers what came, and up to which
+    position."""
+    async with socket(to.url) as client:
+        fields = {} if since is None else {"since": since}
+        begun = await client.ask("subscribed", action="subscribe", channel=str(MAILS), **fields)
+        for _ in range(20):
+            teller.publisher.publish((MAILS,), "run:step", {"n": next(numbers)})
+        await eventually(lambda: len(client.told) >= 10)
+        fault()
+        for _ in range(20):
+            teller.publisher.publish((MAILS,), "run:step", {"n": next(numbers)})
+        await eventually(lambda: client.closed is not None or seen_after_fault(client), 15)
+        return client.told, sound(begun["seq"], client.told)
+
+
+def seen_after_fault(client: SocketClient) -> bool:
+    return bool(client.told and (len(client.told) >= 40 or client.told[-1]["type"] == "gap"))
+
+
+def flush(valkey: EmbeddedValkey) -> None:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+
+
+def restart(valkey: EmbeddedValkey) -> None:
+    valkey.kill()
+    valkey.start()

@@ -25,7 +25,7 @@ from gateway.jobs.store import Store
 from gateway.realtime.channel import Channel
 from gateway.realtime.listener import Listener
 from gateway.realtime.service import Realtime
-from gateway.settings import Settings, redis_target
+from gateway.settings import Settings
 from tests.support.gateway_process import SECRET, token
 
 WAIT_S = 10.0
@@ -167,13 +167,13 @@ async def replica_of_channels(
     """What a replica has of channels, without the rest of it, in this process."""
     events, store = Events(), Store(pool, "channels", 30_000)
     dispatcher = Dispatcher(DirectBroker(store), events)
+    given = {"database_url": "postgresql://unused/unused", "redis_url": redis_url, "jwt_secret": SECRET, **settings}
+    loaded = Settings.model_validate(given)
     clients: list[Any] = []
-    if redis_url is not None:
-        target = redis_target(redis_url)
+    if (target := loaded.queue_redis) is not None:
         clients = [command_client(target), blocking_client(target, BLOCK_S)]
         dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id()))
-    given = {"database_url": "postgresql://unused/unused", "redis_url": redis_url, "jwt_secret": SECRET, **settings}
-    made = realtime(Settings.model_validate(given), pool, dispatcher, events)
+    made = realtime(loaded, pool, dispatcher, events)
     await dispatcher.start()
     started: list[Component] = []
     try:
