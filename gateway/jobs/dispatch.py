@@ -46,7 +46,7 @@ class Dispatcher:
             groups.offer = self._offer_ready
         self._direct = direct
         self._events = events
-        self.fetching = 0  # fetches under way; read by the lease keeper
+        self._fetches: list[float] = []  # when those that are under way began, monotonic
         self._up = False
         self._down_since: float | None = None
         self._changed = asyncio.Event()
@@ -60,6 +60,11 @@ class Dispatcher:
     @property
     def mode(self) -> str:
         return self._current.mode
+
+    @property
+    def fetching_s(self) -> float:
+        """How long the oldest fetch has been under way; 0: none is. Read by the lease keeper."""
+        return time.monotonic() - min(self._fetches) if self._fetches else 0.0
 
     @property
     def _current(self) -> Broker:
@@ -98,11 +103,12 @@ class Dispatcher:
             await self._or_direct(lambda broker: broker.offer(jobs))
 
     async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
-        self.fetching += 1
+        began = time.monotonic()
+        self._fetches.append(began)
         try:
             return await self._or_direct(lambda broker: broker.fetch(policy, limit))
         finally:
-            self.fetching -= 1
+            self._fetches.remove(began)
 
     async def wake(self, queue: str) -> None:
         await self._or_direct(lambda broker: broker.wake(queue))

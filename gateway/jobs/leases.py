@@ -81,11 +81,10 @@ class LeaseKeeper:
 
     async def _release_unknown(self) -> None:
         """A claim was committed and its answer lost with its connection: hand the jobs back before they count as
-        stalled. Not while a fetch is under way: its answer may still come."""
-        if self._dispatcher.fetching:
-            return
+        stalled. What a fetch under way claimed is younger than the fetch, and its answer may still come."""
+        grace_s = _UNKNOWN_GRACE_S + self._dispatcher.fetching_s
         running = [job_id for job_id, _ in self._executor.running]
-        released = await self._store.release_unknown(running, _UNKNOWN_GRACE_S)
+        released = await self._store.release_unknown(running, grace_s)
         if released:
             log.warning("unheard_claims_released", jobs=len(released))
             await self._dispatcher.offer(released)

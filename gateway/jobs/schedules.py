@@ -117,19 +117,22 @@ class Schedules:
     async def run(self, name: str) -> Inserted:
         """A job now, whether it is paused or not; its ticks stay. Raises ``ScheduleNotFound``, ``ScheduleBusy``,
         ``UnknownTask``, ``UnknownQueue`` and ``QueueFull``."""
-        schedule = await self.get(name)
         registry = self._engine.registry
-        registry.task(schedule.task)
-        attempts = registry.queue(schedule.queue).attempts
-        self._engine.backlog.admit(schedule.queue, 1)
-        now = datetime.now(UTC)  # for the task's eyes only
-        row = await self._pool.fetchrow(SQL["schedule_run"], name, uuid7(), attempts, f"{now:%Y-%m-%dT%H:%M:%SZ}")
-        if row is None:
-            await self.get(name)
-            raise ScheduleBusy(name)
-        made = inserted(row)
-        await self._engine.offer([made])
-        return made
+        for _ in range(_TRIES):
+            schedule = await self.get(name)
+            registry.task(schedule.task)
+            attempts = registry.queue(schedule.queue).attempts
+            self._engine.backlog.admit(schedule.queue, 1)
+            word = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"  # for the task's eyes only
+            last = schedule.last_job_id
+            row = await self._pool.fetchrow(SQL["schedule_run"], name, uuid7(), attempts, word, last)
+            if row is not None:
+                made = inserted(row)
+                await self._engine.offer([made])
+                return made
+            if (await self.get(name)).last_job_id == last:
+                raise ScheduleBusy(name)
+        raise ScheduleChanging(name)
 
     def preview(self, schedule: Schedule, count: int = PREVIEW) -> list[datetime]:
         """Its next ticks, by ledger time; none while it is paused."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -65,6 +66,9 @@ def inserted(row: Row) -> Inserted:
 
 
 Held = tuple[UUID, int]  # a job and the fence that it was claimed with
+
+# Statements that may meet over several rows name them in one order, so they lock them in one order: no deadlock.
+_by_id = attrgetter("id")
 
 
 class Store:
@@ -127,6 +131,7 @@ class Store:
 
     async def settle(self, settlements: Sequence[Settlement]) -> dict[Held, Inserted]:
         """End attempts. One missing from the answer was not this holder's any more: nothing was changed."""
+        settlements = sorted(settlements, key=_by_id)
         rows = await self._pool.fetch(
             SQL["settle"],
             [s.id for s in settlements],
@@ -154,6 +159,7 @@ class Store:
 
     async def renew(self, held: Sequence[Held]) -> set[Held]:
         """Renew leases of (job, fence); answers those still held."""
+        held = sorted(held)
         rows = await self._vital.fetch(
             SQL["renew"], [job_id for job_id, _ in held], [fence for _, fence in held], self.lease_ms
         )

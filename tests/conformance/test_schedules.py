@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from gateway.infra.postgres import open_pool
+from gateway.infra.uuid7 import uuid7
 from gateway.jobs.job import JobState
 from gateway.jobs.registry import Task
 from gateway.jobs.schedule import (
@@ -487,6 +488,40 @@ async def test_more_than_one_look_are_made_at_once_and_none_is_waited_for_in_has
         assert await scheduler.tick() < 0.1
         assert await scheduler.tick() > 0.1
         assert len(set(await keys(pool))) == len(await keys(pool)) == 150
+
+
+async def test_a_schedule_that_a_frozen_process_holds_keeps_no_other_waiting(make: Make, pool: Pool) -> None:
+    one = await make()
+    schedules, scheduler = schedules_of(one, pool)
+    due = {}
+    for name in ("held", "other"):
+        await schedules.create(msgspec.structs.replace(HOURLY, name=name))
+        due[name] = await came_due(pool, name, timedelta(0))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM schedules WHERE name = 'held' FOR UPDATE")
+        async with asyncio.timeout(5):
+            await scheduler.tick()
+        assert await keys(pool) == [key("other", due["other"])]
+    await scheduler.tick()
+    assert await keys(pool) == [key("other", due["other"]), key("held", due["held"])]
+
+
+async def test_two_that_run_it_at_once_do_not_overlap(make: Make, pool: Pool) -> None:
+    one = await make()
+    schedules, _ = schedules_of(one, pool)
+    await schedules.create(msgspec.structs.replace(HOURLY, overlap=Overlap.SKIP))
+    async with pool.acquire() as connection, connection.transaction():
+        first = await connection.fetchrow(SQL["schedule_run"], "hourly", uuid7(), 3, "now", None)
+        assert first is not None
+        second = asyncio.create_task(schedules.run("hourly"))
+        await eventually(lambda: _waits_for_a_lock(pool))
+    with pytest.raises(ScheduleBusy):
+        await second
+    assert len(await keys(pool)) == 1
+
+
+async def _waits_for_a_lock(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 async def _count(pool: Pool, least: int) -> bool:

@@ -77,6 +77,51 @@ async def test_F_claims_that_were_never_heard_of_are_handed_back_without_a_stall
         assert (job.attempts, job.stalls) == (1, 0)
 
 
+async def test_F_unheard_claims_are_handed_back_also_while_fetches_are_under_way(pool: Pool) -> None:
+    """Under load one nearly always is."""
+    async with replica(pool, None, queue=policy(rate=rate(100, 1000))) as one:
+        job_id = await one.submit(1)
+        await one.store.claim_due(policy(), 1)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM queues FOR UPDATE")  # fetches wait for it
+            await one.work()
+            await eventually(lambda: one.dispatcher.fetching_s > 0.2)
+            await pool.execute("UPDATE jobs SET claimed_at = now() - interval '5.1 s'")
+            await one.leases._keep()
+            assert (await one.engine.get(job_id)).state is JobState.ACTIVE, "the fetch may have claimed it"
+            await pool.execute("UPDATE jobs SET claimed_at = now() - interval '20 s'")
+            await one.leases._keep()
+            assert (await one.engine.get(job_id)).state is JobState.WAITING
+        await eventually(lambda: one.settled("completed"))
+        job = await one.engine.get(job_id)
+        assert (job.attempts, job.stalls) == (1, 0)
+
+
+@pytest.mark.parametrize("statement", ["settle", "renew"])
+async def test_renewing_and_settling_lock_jobs_in_one_order(pool: Pool, statement: str) -> None:
+    """Else they meet in a deadlock, and all settling waits the second that PostgreSQL takes to see it."""
+    store = Store(pool, "replica-1", 30_000)
+    await store.ensure_queues([QUEUE])
+    await store.insert([_job() for _ in range(50)], [3] * 50)
+    claimed = sorted((await store.claim_due(policy(), 50)).jobs, key=lambda job: job.id)
+    async with pool.acquire() as other:
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", claimed[0].id)
+        held = [(job.id, job.fence) for job in reversed(claimed)]
+        ended = [Settlement(id=job_id, fence=fence, state=JobState.COMPLETED) for job_id, fence in held]
+        waiting = asyncio.create_task(store.settle(ended) if statement == "settle" else store.renew(held))
+        await eventually(lambda: _waits_for_a_lock(pool))
+        free = await pool.fetch("SELECT id FROM jobs FOR UPDATE SKIP LOCKED")
+        assert len(free) == 49, "it waits for the first one and holds none"
+        await holding.rollback()
+        assert len(await waiting) == 50
+
+
+async def _waits_for_a_lock(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
 async def test_B_a_process_that_froze_between_claim_and_start_does_not_begin(pool: Pool) -> None:
     async with replica(pool, None) as one:
         job_id = await one.submit(1)

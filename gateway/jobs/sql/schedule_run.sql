@@ -1,13 +1,14 @@
--- purpose: a job of a schedule now, beside its ticks; no row means that there is no such schedule, or that it waits for its job
+-- purpose: a job of a schedule now, beside its ticks; no row means that it waits for its job, or that it has another one than was read
 -- $1 name text: its name
 -- $2 id uuid: the job's id
 -- $3 max_attempts integer: attempts in total
 -- $4 word text: the time that stands for the tick's
+-- $5 last_job_id uuid: its last job as it was read; of another one this statement might not see whether it is open
 WITH held AS MATERIALIZED (
   SELECT s.name, s.overlap = 'skip' AND EXISTS (
     SELECT FROM jobs j WHERE j.id = s.last_job_id AND j.state IN ('waiting', 'delayed', 'active')
   ) AS busy
-  FROM schedules s WHERE s.name = $1
+  FROM schedules s WHERE s.name = $1 AND s.last_job_id IS NOT DISTINCT FROM $5::uuid
   FOR UPDATE
 ), moved AS (
   UPDATE schedules s SET last_job_id = $2, revision = s.revision + 1

@@ -12,7 +12,8 @@ WITH held AS MATERIALIZED (
     SELECT FROM jobs j WHERE j.id = s.last_job_id AND j.state IN ('waiting', 'delayed', 'active')
   ) AS busy
   FROM schedules s WHERE s.name = $1 AND s.next_at = $2 AND s.revision = $3 AND s.enabled
-  FOR UPDATE
+  -- whoever changes it, and froze, must not keep the others' ticks waiting: it is looked at again
+  FOR UPDATE SKIP LOCKED
 ), moved AS (
   UPDATE schedules s SET
     next_at = $4,
