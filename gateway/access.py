@@ -28,12 +28,20 @@ class Scope(StrEnum):
     EMAILS_READ = "emails:read"
     ORCHESTRATION_RUN = "orchestration:run"
     ORCHESTRATION_READ = "orchestration:read"
+    CONVERSATIONS_WRITE = "conversations:write"
+    CONVERSATIONS_READ = "conversations:read"
     ADMIN_READ = "admin:read"
     ADMIN_OPERATE = "admin:operate"
     ADMIN_WRITE = "admin:write"
 
 
-_USER = frozenset({Scope.EMAILS_SEND, Scope.EMAILS_READ, Scope.ORCHESTRATION_RUN, Scope.ORCHESTRATION_READ})
+_USER = frozenset(
+    {
+        *(Scope.EMAILS_SEND, Scope.EMAILS_READ),
+        *(Scope.ORCHESTRATION_RUN, Scope.ORCHESTRATION_READ),
+        *(Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ),
+    }
+)
 SCOPES_OF: dict[Role, frozenset[Scope]] = {
     Role.USER: _USER,
     Role.VIEWER: _USER | {Scope.ADMIN_READ},

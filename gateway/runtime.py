@@ -47,7 +47,7 @@ from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
 from gateway.llm import open_models
 from gateway.realtime.service import Realtime
-from gateway.services import email, orchestration
+from gateway.services import conversations, email, orchestration
 from gateway.settings import Settings
 from gateway.web.health import LedgerCheck, RedisState
 from gateway.web.metrics import EventMetrics, MetricsRefresher
@@ -116,9 +116,7 @@ class Runtime:
         for worker in self.workers:
             self.controls.watch(worker.policy.name, worker.adopt)
         self.metrics.watch_slots(self._slots)
-        self.presence = Presence(
-            self.records, self.dispatcher, self.workers, self.replica_id, str(settings.gateway_role)
-        )
+        self.presence = Presence(self.records, self.dispatcher, self.workers, self.replica_id, settings.gateway_role)
         self._started: list[Component] = []
         self._boot: asyncio.Task[None] | None = None
         self._boot_problem: str | None = "starting: PostgreSQL has not answered yet"
@@ -139,6 +137,7 @@ class Runtime:
         features = (
             email.feature(self.platform, count=self.metrics.email),
             orchestration.feature(self.platform, watch_budgets=self.metrics.watch_budgets),
+            *conversations.features(self.platform),
         )
         for feature in features:
             for policy in feature.queues:

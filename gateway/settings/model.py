@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, SecretStr
 
 from gateway.settings.agents import AgentSettings
+from gateway.settings.conversations import ConversationSettings
 from gateway.settings.machines import MachineSettings
 from gateway.settings.realtime import RealtimeSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
@@ -45,7 +46,7 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(AgentSettings, MachineSettings, RealtimeSettings):
+class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -8,9 +8,11 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from gateway.settings.conversations import PROFILES
 from gateway.settings.model import QUEUES, Settings
 from gateway.settings.problems import SECRET_HINT, SettingProblem
 from gateway.settings.redis_rules import check_authorities, check_redis
+from gateway.settings.values import words
 
 SECRET_BYTES = 32  # HS256: a key as long as the hash, RFC 7518 section 3.2
 _EXAMPLES = (
@@ -106,14 +108,27 @@ def _mail(settings: Settings) -> Iterator[SettingProblem]:
 
 
 def _queues(settings: Settings) -> Iterator[SettingProblem]:
+    known = (*QUEUES, *settings.profiles)
     if settings.queue_names == ():
-        yield SettingProblem("GATEWAY_QUEUES", "names no queue", f"Known: {', '.join(QUEUES)}. Default is *, all.")
+        yield SettingProblem("GATEWAY_QUEUES", "names no queue", f"Known: {', '.join(known)}. Default is *, all.")
     for name in settings.queue_names or ():
-        if name.removesuffix("-queue") in QUEUES:
+        if name in settings.profiles or name.removesuffix("-queue") in QUEUES:
             continue
-        near = get_close_matches(name, QUEUES, n=1)
+        if name in PROFILES:
+            fix = f"Set GATEWAY_PROFILES={','.join((*settings.profiles, name))} too."
+            yield SettingProblem("GATEWAY_QUEUES", f'names "{name}", a profile that is off', fix)
+            continue
+        near = get_close_matches(name, known, n=1)
         fix = f'Did you mean "{near[0]}"?' if near else "Default is *, all of them."
-        yield SettingProblem("GATEWAY_QUEUES", f'No queue named "{name}". Known: {", ".join(QUEUES)}.', fix)
+        yield SettingProblem("GATEWAY_QUEUES", f'No queue named "{name}". Known: {", ".join(known)}.', fix)
+
+
+def _profiles(settings: Settings) -> Iterator[SettingProblem]:
+    for name in words(settings.gateway_profiles):
+        if name not in PROFILES:
+            near = get_close_matches(name, PROFILES, n=1)
+            fix = f'Did you mean "{near[0]}"?' if near else "Unset it, or name one or both, with a comma between."
+            yield SettingProblem("GATEWAY_PROFILES", f'No profile named "{name}". Known: {", ".join(PROFILES)}.', fix)
 
 
 def _mail_authorities(settings: Settings) -> Iterator[SettingProblem]:
@@ -164,7 +179,8 @@ def _agents(settings: Settings) -> Iterator[SettingProblem]:
 _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
     (check_redis, ("redis_", "use_job_queue"), True),
     (_mail_login, ("smtp_user", "smtp_password"), True),
-    (_queues, ("gateway_queues",), True),
+    (_queues, ("gateway_queues", "gateway_profiles"), True),
+    (_profiles, ("gateway_profiles",), True),
     (_callers, ("gateway_role", "auth_mode", "host", "jwt_"), False),
     (_mail, ("gateway_role", "gateway_queues", "disable_", "smtp_host"), False),
     (_mail_authorities, ("smtp_ca_bundle",), False),
