@@ -70,8 +70,9 @@ class RunApp:
 
     async def has_step(self, run_id: str, position: int, status: str) -> dict[str, Any]:
         async def shown() -> dict[str, Any]:
-            found: dict[str, Any] = (await self.show(run_id, "admin"))["steps"][position]
-            assert found["status"] == status, found
+            steps = (await self.show(run_id, "admin"))["steps"]
+            assert len(steps) > position and steps[position]["status"] == status, steps
+            found: dict[str, Any] = steps[position]
             return found
 
         return await eventually(shown, 10, f"step {position} is not {status}")

@@ -36,6 +36,7 @@ from gateway.services.orchestration.run_schemas import (
     stats_of,
     triggered,
     wanted_run,
+    wanted_runs,
 )
 from gateway.services.orchestration.runs import Run, RunFilter, RunStatus, run_id_of
 from gateway.services.orchestration.starting import Call, Runs, Started
@@ -119,7 +120,7 @@ class RunsController(Controller):
         body: RawBody,
         idempotency_key: IdempotencyKey = None,
     ) -> Response[bytes]:
-        wanted = [wanted_run(one, request.user, f"[{at}].") for at, one in enumerate(data)]
+        wanted = wanted_runs(data, request.user)
         return (await desk.runs.accept(_call(request, idempotency_key, body), wanted, _many)).response()
 
     @get("/", opt=READ | {"query": QUERY}, summary="Runs, newest first")

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.access import Principal
 from gateway.jobs.job import PRIORITY_MAX, PRIORITY_MIN, QueueCounts
+from gateway.problem import Problem
 from gateway.services.orchestration.budgets import MICROS_PER_CENT, cents
 from gateway.services.orchestration.checking import NewRun, refused
 from gateway.services.orchestration.conflicts import OnConflict
@@ -223,6 +224,14 @@ def wanted_run(body: RunBody, caller: Principal, path: str = "") -> NewRun:
         budget_micros=None if body.budget_cents is None else max(1, round(body.budget_cents * MICROS_PER_CENT)),
         timeout_ms=body.timeout_ms,
     )
+
+
+def wanted_runs(bodies: Sequence[RunBody], caller: Principal) -> list[NewRun]:
+    """Raises Problem 422 naming the run and its field, 400 for none or too many."""
+    if not 1 <= len(bodies) <= BATCH_MAX:
+        message = f"has {len(bodies)} runs, not 1 to {BATCH_MAX}"
+        raise Problem(400, "validation_error", message, details=[{"field": "body", "message": message}])
+    return [wanted_run(body, caller, f"[{at}].") for at, body in enumerate(bodies)]
 
 
 _UNKNOWN: Final = "unknown_job_type"
