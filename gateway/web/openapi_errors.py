@@ -86,7 +86,11 @@ def _statuses(handler: HTTPRouteHandler, names_something: bool) -> list[int]:
     if handler.opt.get("access") == PUBLIC:
         return []
     statuses = {400, 401, 403, 503}
-    if names_something or {"queue", "projectId"} & set(handler.opt.get("query", ())):
+    if (
+        names_something
+        or {"queue", "projectId"} & set(handler.opt.get("query", ()))
+        or _body_has(handler, "project_id")
+    ):
         statuses.add(404)
     if handler.http_methods & _WRITES:
         statuses |= {409, 413, 415}
@@ -98,8 +102,12 @@ def _statuses(handler: HTTPRouteHandler, names_something: bool) -> list[int]:
 
 
 def _may_be_dry(handler: HTTPRouteHandler) -> bool:
+    return "dryRun" in handler.opt.get("query", ()) or _body_has(handler, "dry_run")
+
+
+def _body_has(handler: HTTPRouteHandler, field: str) -> bool:
     body = handler.parsed_data_field
-    return "dryRun" in handler.opt.get("query", ()) or (body is not None and hasattr(body.annotation, "dry_run"))
+    return body is not None and hasattr(body.annotation, field)
 
 
 def _parameters(handler: BaseRouteHandler) -> set[Any]:
