@@ -169,11 +169,15 @@ class Keeper:
                 continue
             self._short_passes[queue] = self._short_passes.get(queue, 0) + 1
             head = await self._store.waiting_head(queue, _HEAD)
-            await redis.offer(head)
-            # Jobs in flight look missing too, but never so many; blocked ones may be, but a short head was all that is
-            # ready. What is beyond the head moves up to it.
+            unknown = await redis.tell(head)
+            # Jobs in flight look missing too, but never so many, and blocked ones do: then the head has to show that
+            # Redis lacks ready ones. A short head was all that is ready. What is beyond the head moves up to it.
             missing = waiting - ready if len(head) == _HEAD else 0
-            if self._short_passes[queue] >= _PASSES_BEFORE_REBUILD and missing > _HEAD:
+            if (
+                self._short_passes[queue] >= _PASSES_BEFORE_REBUILD
+                and missing > _HEAD
+                and (unknown > _HEAD // 2 or not await self._store.any_blocked(queue))
+            ):
                 await rebuild(self._store, redis, queue)
                 self._short_passes[queue] = 0
 

@@ -62,6 +62,11 @@ class RedisBroker:
         return f"{self._prefix}:{{{queue}}}:{part}"
 
     async def offer(self, jobs: Sequence[Inserted]) -> None:
+        await self.tell(jobs)
+
+    async def tell(self, jobs: Sequence[Inserted]) -> int:
+        """As ``offer``; answers how many of them Redis did not know."""
+        unknown = 0
         by_queue: dict[str, list[Inserted]] = {}
         for job in jobs:
             by_queue.setdefault(job.queue, []).append(job)
@@ -70,9 +75,11 @@ class RedisBroker:
                 keys = [self.key(queue, "ready"), self.key(queue, "wake")]
                 for start in range(0, len(members), _CHUNK):
                     part = members[start : start + _CHUNK]
-                    await self._offer(keys=keys, args=[value for job in part for value in (_score(job), str(job.id))])
+                    args = [value for job in part for value in (_score(job), str(job.id))]
+                    unknown += int(await self._offer(keys=keys, args=args))
         except REDIS_ERRORS as error:
             raise BrokerDown(str(error)) from error
+        return unknown
 
     async def fetch(self, policy: QueuePolicy, limit: int) -> Fetched:
         queue = policy.name

@@ -190,6 +190,10 @@ class Store:
     async def waiting_head(self, queue: str, limit: int) -> list[Inserted]:
         return [inserted(row) for row in await self._pool.fetch(SQL["waiting_head"], queue, limit)]
 
+    async def any_blocked(self, queue: str) -> bool:
+        """Whether jobs of a queue wait for their group's turn."""
+        return bool(await self._pool.fetch(SQL["blocked_groups"], queue, "", 1))
+
     async def still_waiting(self, ids: Sequence[UUID]) -> list[Inserted]:
         if not ids:
             return []

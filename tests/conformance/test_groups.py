@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import asyncpg
 import pytest
 import redis.asyncio as redis_client
+from structlog.testing import capture_logs
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.controls import Controls
@@ -362,6 +363,27 @@ async def test_redis_hears_of_ready_jobs_only(pool: Pool, redis_url: str) -> Non
         await one.engine.rebuild(QUEUE)
         await one.keeper.relay()
         assert await told()
+
+
+async def test_blocked_jobs_do_not_have_redis_told_everything_again_and_lost_ones_do(
+    pool: Pool, redis_url: str
+) -> None:
+    """Redis knows fewer jobs than wait, for good; telling it a long queue every six seconds would help nobody."""
+    async with replica(pool, redis_url, queue=policy(group_concurrency=1)) as one:
+        await one.engine.submit_many(jobs(None, 2500))
+        await one.engine.submit_many(jobs("a", 1500))
+        await at_rest(pool, "a", 0, 1, 1499)
+        await one.keeper.relay()  # for the first time: it was never told the whole queue
+        with capture_logs() as lines:
+            for _ in range(7):
+                await one.keeper.relay()
+        assert not lines
+        client = redis_client.Redis.from_url(redis_url)
+        assert one.dispatcher.redis is not None
+        await client.delete(one.dispatcher.redis.key(QUEUE, "ready"))
+        await client.aclose()
+        await one.keeper.relay()
+        assert (await one.dispatcher.redis.ready(QUEUE))[0] == 2501
 
 
 async def test_blocked_jobs_count_as_waiting(make: Make, pool: Pool) -> None:
