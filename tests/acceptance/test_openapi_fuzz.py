@@ -46,14 +46,20 @@ CHECKS: list[Any] = [
 DRAIN = "/api/v1/admin/workers/{worker_id}/drain"
 # What makes a generated mail one that is accepted: a schema can hardly say what an address is.
 SENDABLE = {"from": "shop@shop.example", "to": "ada@example.com", "text": "Hello", "test": "delivered"}
-PUBLIC = {"/health", "/health/live", "/health/ready", "/api/health", "/metrics"}
+# Whoever signs may deliver, so nobody is asked who he is.
+WEBHOOK = "/api/v1/orchestration/webhooks/{trigger_id}"
+PUBLIC = {WEBHOOK, "/health", "/health/live", "/health/ready", "/api/health", "/metrics"}
+
+CRON_SECRET = "kq8WmZ2v7Yt4Rb1Nc6Hs9Jd3Lf5Gx0Pa"
+MACHINES = "/api/v1/workers/"
 
 Known = dict[str, list[str]]
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path, database_url: str, smtp: ScriptedSmtp) -> AsyncIterator[GatewayProcess]:
-    environment = environment_of(database_url, smtp=(smtp.host, smtp.port), SMTP_FROM_EMAIL="shop@shop.example")
+    settings = {"SMTP_FROM_EMAIL": "shop@shop.example", "CRON_SECRET": CRON_SECRET}
+    environment = environment_of(database_url, smtp=(smtp.host, smtp.port), **settings)
     process = GatewayProcess(tmp_path, 1, environment, 0)
     try:
         await process.wait_ready()
@@ -80,6 +86,9 @@ async def known(gateway: GatewayProcess) -> Known:
     bulk = {"action": "cancel", "filter": {"error": "nobody has it"}}
     await call.post("/api/v1/admin/queues/email/bulk", json=bulk)
     await call.post("/api/v1/admin/keys", json={"name": "fuzzed", "scopes": ["emails:read"]})
+    project = (await call.post("/api/v1/projects", json={"name": "Fuzzed"})).json()["data"]["id"]
+    await call.post("/api/v1/orchestration/schedules", json={"projectId": project, "preset": "daily"})
+    await call.post("/api/v1/orchestration/triggers", json={"projectId": project, "name": "Fuzzed"})
     found = {
         name: [each["id"] for each in (await call.get(path)).json()["data"]]
         for name, path in {
@@ -88,10 +97,14 @@ async def known(gateway: GatewayProcess) -> Known:
             "operation_id": "/api/v1/admin/operations",
             "key_id": "/api/v1/admin/keys",
             "worker_id": "/api/v1/admin/workers",
+            "schedule_id": "/api/v1/orchestration/schedules",
+            "trigger_id": "/api/v1/orchestration/triggers",
+            "project_id": "/api/v1/projects",
         }.items()
     }
     assert all(found.values()), found
-    return found | {"name": ["email", "email-queue", "orchestration"]}
+    people_and_agents = {"principal": ["bob", "root"], "slug": ["developer", "general", "my-own"]}
+    return found | {"name": ["email", "email-queue", "orchestration"]} | people_and_agents
 
 
 def operations_of(gateway: GatewayProcess) -> list[APIOperation[Any]]:
@@ -140,9 +153,14 @@ def modes_of(operation: APIOperation[Any]) -> list[GenerationMode]:
 
 
 def failures_of(
-    gateway: GatewayProcess, known: Known, headers: dict[str, str], wanted: set[int] | None, examples: int
+    gateway: GatewayProcess,
+    known: Known,
+    headers: dict[str, str],
+    wanted: set[int] | None,
+    examples: int,
+    operations: list[APIOperation[Any]] | None = None,
 ) -> list[str]:
-    """Answers that are not as documented, or (``wanted``) have another status."""
+    """Answers that are not as documented, or (``wanted``) have another status. ``operations`` None: all."""
 
     def check(case: Case) -> None:
         response = case.call(base_url=gateway.url, headers=headers, timeout=15)
@@ -153,7 +171,7 @@ def failures_of(
             assert response.status_code in wanted, f"{case.method} {case.operation.path}: {response.status_code}"
 
     found = []
-    for operation in operations_of(gateway):
+    for operation in operations or operations_of(gateway):
         for mode in modes_of(operation):
             try:
                 fuzz(operation, mode, known, check, examples)
@@ -177,3 +195,11 @@ def test_no_operation_answers_to_who_may_not_ask(gateway: GatewayProcess, known:
     """However the request looks: who it is comes first."""
     assert not failures_of(gateway, known, {}, {401}, 3)
     assert not failures_of(gateway, known, bearer("gw_" + "x" * 43), {401}, 3)
+
+
+@pytest.mark.timeout(180)
+def test_machines_are_answered_as_documented(gateway: GatewayProcess, known: Known) -> None:
+    of_machines = [operation for operation in operations_of(gateway) if operation.path.startswith(MACHINES)]
+    assert len(of_machines) == 7
+    found = failures_of(gateway, known, bearer(CRON_SECRET), None, EXAMPLES, of_machines)
+    assert not found, "\n\n".join([f"FUZZ_SEED={SEED} FUZZ_EXAMPLES={EXAMPLES}", *found])
