@@ -71,7 +71,8 @@ class Pump:
             await loop.start()
 
     async def stop(self) -> None:
-        """Hand out nothing more; slots in line get None. What a fetch under way claims is handed back."""
+        """Hand out nothing more; slots in line get None. What a fetch under way claims is handed back. Several may ask
+        for it at once: an administrator, SIGTERM, the second signal."""
         if not self._loops:
             return
         self._closed = True
@@ -81,7 +82,8 @@ class Pump:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 for fetching in self._fetching:
-                    await fetching.acquire()
+                    async with fetching:
+                        pass
         for loop in self._loops:
             await loop.stop()
         self._loops = []

@@ -230,3 +230,13 @@ async def test_C_what_has_been_done_is_recorded_past_the_time_limit(pool: Pool) 
         job_id = await one.submit(1)
         await eventually(lambda: one.settled("completed"))
         assert (await one.engine.get(job_id)).result == "recorded"
+
+
+async def test_two_that_drain_at_once_do_not_wait_for_each_other(pool: Pool) -> None:
+    """An administrator's drain and SIGTERM, or a second signal."""
+    async with replica(pool, None) as one:
+        await one.work()
+        await one.submit(1)
+        await eventually(lambda: one.settled("completed"))
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(one.workers[0].drain(1) for _ in range(2)))
