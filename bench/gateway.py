@@ -45,9 +45,13 @@ class Gateway:
     ledger: str
 
     @property
-    def rss_mib(self) -> int:
+    def rss_kib(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    @property
+    def rss_mib(self) -> int:
+        return self.rss_kib // 1024
 
 
 @cache
@@ -65,41 +69,48 @@ def sink_command() -> tuple[str, ...]:
 
 @asynccontextmanager
 async def gateway(on: Stores, **settings: str) -> AsyncIterator[Gateway]:
-    async with fresh_ledger(on) as url:
-        port, smtp_port = free_port(), free_port()
-        sink = subprocess.Popen([*sink_command(), str(smtp_port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert sink.stdin is not None
-        assert sink.stdout is not None
-        sink.stdout.readline()
-        environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            "DATABASE_URL": url,
-            "REDIS_URL": on.redis_url,
-            "HOST": "127.0.0.1",
-            "PORT": str(port),
-            "JWT_SECRET": SECRET,
-            "LOG_LEVEL": "warning",
-            "SMTP_HOST": "127.0.0.1",
-            "SMTP_PORT": str(smtp_port),
-            "SMTP_SECURE": "none",
-            "SMTP_FROM_EMAIL": "bench@example.com",
-            **settings,
-        }
-        with tempfile.TemporaryFile() as said:
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"], env=environment, stdout=said, stderr=subprocess.STDOUT
-            )
-            try:
-                await _ready(port, process, said)
-                loaded = load(environment).settings
-                token = mint_token(loaded, "bench", Role.ADMIN, datetime.now(UTC) + timedelta(hours=1))
-                yield Gateway(port, process.pid, token, time.perf_counter() - started, url)
-            finally:
-                process.terminate()
-                process.wait(30)
-                sink.stdin.close()
-                sink.wait(10)
+    """One process over a fresh ledger."""
+    async with fresh_ledger(on) as url, replica(on, url, **settings) as made:
+        yield made
+
+
+@asynccontextmanager
+async def replica(on: Stores, ledger: str, **settings: str) -> AsyncIterator[Gateway]:
+    """One process over this ledger, with an SMTP server of its own."""
+    port, smtp_port = free_port(), free_port()
+    sink = subprocess.Popen([*sink_command(), str(smtp_port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert sink.stdin is not None
+    assert sink.stdout is not None
+    sink.stdout.readline()
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "DATABASE_URL": ledger,
+        "REDIS_URL": on.redis_url,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "JWT_SECRET": SECRET,
+        "LOG_LEVEL": "warning",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp_port),
+        "SMTP_SECURE": "none",
+        "SMTP_FROM_EMAIL": "bench@example.com",
+        **settings,
+    }
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve"], env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            await _ready(port, process, said)
+            loaded = load(environment).settings
+            token = mint_token(loaded, "bench", Role.ADMIN, datetime.now(UTC) + timedelta(hours=1))
+            yield Gateway(port, process.pid, token, time.perf_counter() - started, ledger)
+        finally:
+            process.terminate()
+            process.wait(30)
+            sink.stdin.close()
+            sink.wait(10)
 
 
 async def _ready(port: int, process: subprocess.Popen[bytes], said: Any) -> None:
