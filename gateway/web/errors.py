@@ -10,7 +10,6 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
-from litestar.handlers import HTTPRouteHandler
 from litestar.types import ExceptionHandlersMap
 
 from gateway.infra.postgres import is_unavailable
@@ -74,18 +73,13 @@ def _of_status(request: AnyRequest, error: HTTPException) -> Problem:
             allowed = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
             return Problem(405, "method_not_allowed", f"{path} does not take {request.method}", headers=allowed)
         case 413:
-            most = (_body_max(request) or BODY_MAX_BYTES) // 1_000_000
+            # Some routes take less than the others.
+            most = (request.route_handler.resolve_request_max_body_size() or BODY_MAX_BYTES) // 1_000_000
             return Problem(
                 413, "payload_too_large", f"The request body is larger than {most} MB, the most that is taken"
             )
         case _:
             return Problem(status, re.sub(r"\W+", "_", HTTPStatus(status).phrase.lower()), error.detail)
-
-
-def _body_max(request: AnyRequest) -> int | None:
-    """Bytes that the route takes; some take less than the others."""
-    handler = request.route_handler
-    return handler.resolve_request_max_body_size() if isinstance(handler, HTTPRouteHandler) else None
 
 
 def _of_body(request: AnyRequest, error: BaseException) -> Problem:

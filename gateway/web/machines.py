@@ -31,14 +31,14 @@ class MachineDoor:
     def admit(self, authorization: str | None) -> Principal:
         """Raises Problem 401, in the same time whatever is wrong with the secret."""
         if not self._digests:
-            raise _refused("machine_routes_off", "Machine routes are off: this gateway has no CRON_SECRET")
+            raise _refused("Machine routes are off: this gateway has no CRON_SECRET", code="machine_routes_off")
         given = _BEARER.fullmatch(authorization or "")
         if given is None:
-            raise _refused("missing_token", "This is for machines: Authorization: Bearer <CRON_SECRET>")
+            raise _refused("This is for machines: Authorization: Bearer <CRON_SECRET>", code="missing_token")
         # Digests have one length, so not even the secret's is told by how long this takes; each is compared.
         digest = _digest(given["secret"])
         if not sum(hmac.compare_digest(digest, known) for known in self._digests):
-            raise _refused("invalid_token", "This is not the CRON_SECRET of this gateway")
+            raise _refused("This is not the CRON_SECRET of this gateway", code="invalid_token")
         return MACHINE_CALLER
 
 
@@ -46,5 +46,5 @@ def _digest(secret: str) -> bytes:
     return sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def _refused(code: str, message: str) -> Problem:
+def _refused(message: str, *, code: str) -> Problem:
     return Problem(401, code, message, headers={"WWW-Authenticate": 'Bearer realm="gateway machines"'})

@@ -51,13 +51,13 @@ class TriggerDesk:
         if slug is None or await self.agents.get(slug) is not None:
             return
         known = ", ".join(defined.slug for defined in await self.agents.all_defined())
-        raise wrong("agentSlug", f"{slug!r} is no agent; known: {known}", "unknown_agent")
+        raise wrong("agentSlug", f"{slug!r} is no agent; known: {known}", code="unknown_agent")
 
 
 def same_project(had: UUID, wanted: UUID) -> None:
     """Raises Problem 422: what belongs to a project stays there."""
     if had != wanted:
-        raise wrong("projectId", "cannot be changed: make another one in that project", "project_fixed")
+        raise wrong("projectId", "cannot be changed: make another one in that project", code="project_fixed")
 
 
 def id_of(text: str, nothing: Problem) -> UUID:

@@ -217,7 +217,9 @@ def check(new: NewRunSchedule, now: datetime) -> None:
     with _explained():
         if upcoming(new.timing(now), new.rule, Past(), now, 1):
             return
-    raise wrong("window", "is never open when the cron expression comes: no run would ever start")
+    raise wrong(
+        "window", "is never open when the cron expression comes: no run would ever start", code="invalid_schedule"
+    )
 
 
 def ticks_name(project_id: UUID, schedule_id: UUID) -> str:

@@ -21,6 +21,7 @@ LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 100
 PREVIEW: Final = 5  # runs to come, of one schedule
 HOUR_DEFAULT: Final = 9
+MISSED: Final = "missed"  # beside the codes of rule.SkipCode: nobody saw the tick
 PAGE_PARAMETERS: Final = ("projectId", "cursor", "limit")
 
 _Slug = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -208,7 +209,7 @@ def _skipped(schedule: RunSchedule) -> SkippedView | None:
     if schedule.skipped_at is not None:
         judged = SkippedView(at=schedule.skipped_at, code=schedule.skip_code or "", reason=schedule.skip_reason or "")
     if schedule.ticks_skipped_at is not None:
-        missed = SkippedView(at=schedule.ticks_skipped_at, code="missed", reason=schedule.ticks_skip_reason or "")
+        missed = SkippedView(at=schedule.ticks_skipped_at, code=MISSED, reason=schedule.ticks_skip_reason or "")
     return max((one for one in (judged, missed) if one is not None), key=lambda one: one.at, default=None)
 
 
