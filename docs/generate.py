@@ -16,7 +16,7 @@ import click
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.access import Scope
+from gateway.access import AUTHENTICATED, MACHINE, Scope
 from gateway.app import create_app
 from gateway.cli.root import root
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
@@ -116,11 +116,14 @@ async def route_rows() -> list[tuple[str, str, str, str]]:
     )
 
 
+_CALLERS = {MACHINE: "machines (`CRON_SECRET`)", AUTHENTICATED: "who has a token"}
+
+
 def _accesses(app: Litestar) -> Iterator[tuple[tuple[str, str], str]]:
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             demanded = handler.opt.get("access")
-            words = f"`{demanded}`" if isinstance(demanded, Scope) else "everybody"
+            words = f"`{demanded}`" if isinstance(demanded, Scope) else _CALLERS.get(demanded, "everybody")
             for method in handler.http_methods:
                 yield (method, route.path_format), words
 
