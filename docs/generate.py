@@ -87,6 +87,7 @@ def _full_registry() -> Metrics:
     metrics.model_spent("general", "gpt-5-mini", tokens=(100, 20), cost_micros=65)
     metrics.model_misfit("general", "gpt-5-mini")
     metrics.redis(True)
+    metrics.redis_fit(True)
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=0, free=1)})
     metrics.watch_budgets(lambda: {"ok": 1})
     queue = QueueReading(

@@ -237,7 +237,8 @@ class Runtime:
         target = self.settings.queue_redis
         if target is None:
             return []
-        use = RedisUse(target, self.settings.redis_required, strict=self.settings.gateway_env == "production")
+        strict = self.settings.gateway_env == "production"
+        use = RedisUse(target, self.settings.redis_required, strict, told=self.metrics.redis_fit)
         return [RedisLink(use, self.dispatcher, self._store, self._registry.queue_names)]
 
     def _components(self) -> list[Component]:

@@ -151,6 +151,9 @@ class Metrics:
         """None: no Redis is set, so there is nothing to say."""
         self._gauges.redis_up = up
 
+    def redis_fit(self, fit: bool) -> None:
+        self._gauges.redis_fit = fit
+
     def postgres(self, up: bool) -> None:
         self._postgres.set(up)
 
@@ -180,6 +183,7 @@ class _QueueGauges(Collector):
         self._readings: Readings | None = None
         self._read_at = 0.0
         self.redis_up: bool | None = None  # written by Metrics.redis
+        self.redis_fit: bool | None = None  # written by Metrics.redis_fit
         self.slots: Callable[[], Mapping[str, Slots]] = dict  # written by Metrics.watch_slots
         self.budgets: Callable[[], Mapping[str, int]] = dict  # written by Metrics.watch_budgets
 
@@ -190,6 +194,9 @@ class _QueueGauges(Collector):
         yield self._slots()
         if self.redis_up is not None:
             yield _gauge("gateway_redis_up", "1 while Redis answers.", [], [((), float(self.redis_up))])
+        if self.redis_fit is not None:
+            meaning = "1 while Redis may hold jobs: noeviction, a known version, the kind that the settings say."
+            yield _gauge("gateway_redis_fit", meaning, [], [((), float(self.redis_fit))])
         if budgets := self.budgets():
             rows = [((state,), float(number)) for state, number in budgets.items()]
             yield _gauge("gateway_project_budgets", "Projects with a monthly budget, by its state.", ["state"], rows)

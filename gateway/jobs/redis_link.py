@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -24,11 +24,13 @@ LOOK_AGAIN_S = 60.0  # a failover, or somebody with CONFIG SET, may bring anothe
 
 @dataclass(frozen=True, slots=True)
 class RedisUse:
-    """``required``: without an answer no start. ``strict``: none with an unfit Redis either, else that is a warning."""
+    """``required``: without an answer no start. ``strict``: none with an unfit Redis either, else that is a warning.
+    ``told`` hears at each look whether it is fit."""
 
     target: RedisTarget
     required: bool
     strict: bool
+    told: Callable[[bool], None]
 
 
 class RedisLink:
@@ -77,6 +79,7 @@ class RedisLink:
         except ConnectionError as error:
             log.debug("redis_not_looked_at", error=str(error))  # that it is away is the dispatcher's to tell
             return LOOK_AGAIN_S
+        self._use.told(not fitness.faults)
         if fitness != self._said:
             for fault in fitness.faults:
                 log.error("redis_unfit", redis=str(self._use.target), reason=fault)
