@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 import asyncpg
@@ -82,12 +83,13 @@ class Groups:
 
     async def _turn(self) -> None:
         while self._moved:
-            queue, groups = next(iter(self._moved.items()))
-            part = list(groups)[:_MOST]
+            queue = next(iter(self._moved))
+            groups = self._moved.pop(queue)
+            part = list(islice(groups, _MOST))
             for group in part:
                 del groups[group]
-            if not groups:
-                del self._moved[queue]
+            if groups:  # behind the other queues: one that has always more must not keep theirs waiting
+                self._moved[queue] = groups
             try:
                 await self.give(queue, part)
             except LEDGER_ERRORS as error:  # the sweep comes to them

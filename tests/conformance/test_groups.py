@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import asyncpg
+import msgspec
 import pytest
 import redis.asyncio as redis_client
 from structlog.testing import capture_logs
@@ -18,7 +19,7 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.controls import Controls
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.groups import LEAST_HEADS
-from gateway.jobs.job import JobState, NewJob
+from gateway.jobs.job import Inserted, JobState, NewJob
 from gateway.jobs.operations import Action, Selection
 from gateway.jobs.policy import StallPolicy
 from gateway.jobs.search import JobFilter
@@ -215,6 +216,26 @@ async def test_a_group_that_nobody_was_told_of_is_found_by_the_sweep(make: Make,
         TASK,
     )
     await eventually(lambda: len(script.started) == 9, timeout=15)
+
+
+async def test_a_queue_with_many_groups_does_not_keep_another_s_waiting(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, asked = (await make()).groups, []
+    many = [
+        Inserted(id=uuid7(), queue="a", state=JobState.WAITING, priority=0, seq=n, group=f"g{n}") for n in range(300)
+    ]
+
+    async def give(queue: str, _keys: object) -> int:
+        asked.append(queue)
+        if len(asked) < 20:
+            groups.moved(many)  # there are always more
+        return 0
+
+    monkeypatch.setattr(groups, "give", give)
+    groups.moved([*many, msgspec.structs.replace(many[0], queue="b")])
+    await eventually(lambda: "b" in asked)
+    assert asked.index("b") == 1
 
 
 async def test_a_sweep_comes_to_every_group_page_by_page(make: Make, pool: Pool) -> None:
