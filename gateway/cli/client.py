@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from gateway.cli.errors import CliError, Exit
 from gateway.cli.instance import Target, find_target
 
 TIMEOUT_S = 30.0
+STREAM_SILENCE_S = 60.0  # a stream says at least every 15 s that it is there
 PAGE_MAX = 100  # the API's largest page
 
 EXIT_OF = {401: Exit.REFUSED, 403: Exit.REFUSED, 404: Exit.NOTHING_MATCHED, 400: Exit.USAGE, 422: Exit.USAGE}
@@ -55,6 +56,20 @@ class Client:
                 break
         return rows
 
+    @contextmanager
+    def events(self, path: str, last_id: str | None) -> Iterator[Iterator[str]]:
+        """The lines of a stream of server-sent events, after the one with ``last_id``; they end when it breaks off."""
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        timeout = httpx.Timeout(TIMEOUT_S, read=STREAM_SILENCE_S)
+        try:
+            with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(response, _json_object(response), self.target)
+                yield _until_broken(response)
+        except httpx.TransportError as error:
+            raise CliError(f"{self.target.url} is not reachable ({error})", Exit.UNREACHABLE) from error
+
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         body = _json_object(self._answer(method, path, **request))
         if body is None:
@@ -72,6 +87,15 @@ class Client:
         if not response.is_success:
             raise _refusal(response, _json_object(response), self.target)
         return response
+
+
+def _until_broken(response: httpx.Response) -> Iterator[str]:
+    rest = b""
+    with suppress(httpx.TransportError):
+        for part in response.iter_bytes():
+            *lines, rest = (rest + part).split(b"\n")  # no other character ends a line here
+            for line in lines:
+                yield line.decode()
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": LazyCommand("gateway.cli.jobs:jobs", "Find and change jobs, one or many."),
     "operations": LazyCommand("gateway.cli.operations:operations", "Work on many jobs at once: look on, stop."),
     "schedules": LazyCommand("gateway.cli.schedules:schedules", "Repeatable jobs: show, add, pause, run."),
+    "runs": LazyCommand("gateway.cli.runs:runs", "Agents at work: start, watch, cancel, retry, approve."),
     "triggers": LazyCommand("gateway.cli.triggers:triggers", "What starts runs by itself: the clock, webhooks."),
     "projects": LazyCommand("gateway.cli.projects:projects", "What agents work on: members, budgets, usage."),
     "agents": LazyCommand("gateway.cli.agents:agents", "Show and change agents."),
