@@ -29,7 +29,8 @@ PATH = "/api/v1/orchestration"
 
 @dataclass
 class Acting:
-    """``recorder`` is an engine of the test's own, which runs nothing. The project belongs to ``USER``."""
+    """``recorder`` is an engine of the test's own, which runs nothing and tells nobody: what it commits, the processes
+    find in the ledger. The project belongs to ``USER``."""
 
     cluster: Cluster
     pool: asyncpg.Pool[asyncpg.Record]
@@ -48,7 +49,6 @@ class Acting:
         waits = recorded.actions_pending or recorded.act_jobs
         status = "awaiting_approval" if waits else "completed"
         await self.pool.execute("UPDATE runs SET status = $2 WHERE id = $1", run.id, status)
-        await self.recorder.engine.offer(recorded.act_jobs)
         return run
 
     async def record(self, run: RunRow, output: dict[str, Any]) -> Recorded:
@@ -97,6 +97,6 @@ async def acting(
         queue = policy(name=ORCHESTRATION_QUEUE)
         async with (
             gateways(directory, database_url, smtp, redis_url=redis_url, **settings) as cluster,
-            replica(pool, redis_url, queue=queue) as recorder,
+            replica(pool, None, queue=queue) as recorder,
         ):
             yield Acting(cluster, pool, recorder, hub, repository, project_id)

@@ -29,7 +29,7 @@ from gateway.services.orchestration.projects import Projects
 log = structlog.get_logger(__name__)
 
 FOLLOW_S: Final = 2.0  # how long an action may be open after its job has ended
-EXPIRE_S: Final = 15.0
+EXPIRE_S: Final = 5.0
 REQUEST_TASK: Final = "email.request"  # of the e-mail feature; its jobs end actions that ask for mails
 
 
