@@ -177,11 +177,13 @@ class Conversations:
 
     async def may_listen(self, caller: Principal, conversation_id: str) -> bool:
         """To ``conversation:{id}``: its owner alone."""
-        return await self.store.owns_conversation(UUID(conversation_id), caller.id)
+        found = _uuid(conversation_id)
+        return found is not None and await self.store.owns_conversation(found, caller.id)
 
     async def may_follow(self, caller: Principal, job_id: str) -> bool:
         """``job:{id}``: whose message it is."""
-        return await self.store.owns_job(UUID(job_id), caller.id)
+        found = _uuid(job_id)
+        return found is not None and await self.store.owns_job(found, caller.id)
 
     async def _owned(self, caller: Principal, message_id: UUID) -> Message:
         message = await self.store.get(message_id, caller.id)
@@ -273,3 +275,10 @@ def rate_limited(profile: Profile, limit: UserLimit, wait_s: int) -> Problem:
 
 def _title(text: str) -> str:
     return " ".join(text[:500].split())[:_TITLE_MAX]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -265,7 +265,10 @@ _FIELDS = tuple(name for name in Message.__struct_fields__ if name not in ("prof
 
 def _message(row: Row, *, now: bool = False) -> Message:
     """``now``: the row is of ``messages_now``."""
-    status, job_state = (row["status_now"], row["job_state"]) if now else (row["status"], None)
-    error = row["error"] or (row["job_error"] if now and status in ("failed", "cancelled") else None)
-    facts = {name: row[name] for name in _FIELDS} | {"error": error}
-    return Message(**facts, profile=Profile(row["profile"]), status=status, job_state=job_state)
+    facts = {name: row[name] for name in _FIELDS} | {"profile": Profile(row["profile"])}
+    if not now:
+        return Message(**facts, status=row["status"])
+    status = row["status_now"]
+    if status != row["status"] and status in ("failed", "cancelled"):  # its job knows, and it will know soon
+        facts |= {"error": row["job_error"], "error_kind": "job" if status == "failed" else "cancelled"}
+    return Message(**facts, status=status, job_state=row["job_state"])
