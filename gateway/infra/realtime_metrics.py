@@ -18,6 +18,9 @@ class RealtimeMetrics:
         self._connections = Gauge(
             "gateway_realtime_connections", "Clients that are connected.", ["kind"], registry=registry
         )
+        self._channels = Gauge(
+            "gateway_realtime_channels", "Channels that somebody listens to in this process.", registry=registry
+        )
         self._published = Counter("gateway_realtime_published", "Messages written to channels.", registry=registry)
         self._sent = Counter("gateway_realtime_sent", "Messages queued for clients as they came.", registry=registry)
         self._replayed = Counter("gateway_realtime_replayed", "Messages queued for clients later.", registry=registry)
@@ -37,6 +40,9 @@ class RealtimeMetrics:
 
     def connected(self, kind: str, change: int) -> None:
         self._connections.labels(kind).inc(change)
+
+    def channels(self, number: int) -> None:
+        self._channels.set(number)
 
     def ended(self, reason: str) -> None:
         self._ended.labels(reason).inc()

@@ -119,6 +119,7 @@ class Hub:
             if feed.last:  # it was open before an outage: what was told meanwhile may be anywhere
                 self._metrics.gaps(feed.gap(position))
             feed.last, feed.open = position, using is self._log
+            self._metrics.channels(len(self._feeds))
 
     async def _elsewhere(self, channels: Sequence[str]) -> dict[str, int]:
         """Positions in the ledger, while the log in Redis is used: a replica that lost Redis alone tells there."""
@@ -229,6 +230,7 @@ class Hub:
         idle = [name for name, feed in self._feeds.items() if feed.idle]
         for name in idle:
             del self._feeds[name]
+        self._metrics.channels(len(self._feeds))
         await self._log.unwatch(idle)
 
     async def _verify(self) -> None:

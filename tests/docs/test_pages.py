@@ -15,6 +15,7 @@ from docs import generate
 from gateway.cli.root import COMMANDS
 from gateway.services.email.sandbox import INBOX_PATH
 from gateway.settings import setting_rows
+from gateway.web.realtime import SOCKET_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -57,7 +58,7 @@ def names_of_tests() -> frozenset[str]:
 @cache
 def routes() -> frozenset[str]:
     paths = {path for _, path, _, _ in asyncio.run(generate.route_rows())}
-    return frozenset(paths | {"/docs", "/openapi.json", INBOX_PATH, f"{INBOX_PATH}/{{mail_id}}"})
+    return frozenset(paths | {"/docs", "/openapi.json", SOCKET_PATH, INBOX_PATH, f"{INBOX_PATH}/{{mail_id}}"})
 
 
 def test_the_generated_parts_are_current() -> None:
