@@ -18,7 +18,9 @@ while [ -z "$master" ] && [ "$tries" -gt 0 ]; do
 done
 [ -n "$master" ] || master=$first
 # A master without a replica takes no writes: what it took would be lost with the failover.
-set -- "$CONFIG" --dir "$DATA" --port "$PORT" --requirepass "$password" --masterauth "$password" \
+# Sentinels let servers rewrite their file: a copy, so that nothing of it outlives this process.
+cat "$CONFIG" > "$DATA/redis.conf"
+set -- "$DATA/redis.conf" --dir "$DATA" --port "$PORT" --requirepass "$password" --masterauth "$password" \
   --replica-announce-ip "$ME" --min-replicas-to-write 1 --min-replicas-max-lag 10 "$@"
 [ "$master" = "$ME" ] || set -- "$@" --replicaof "$master" "$PORT"
 exec redis-server "$@"
