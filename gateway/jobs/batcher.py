@@ -67,6 +67,7 @@ class Batcher(Generic[T, R]):
     async def _do(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._run([item for item, _ in batch])
+            answers = list(zip(batch, results, strict=True))
         except NEVER as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -77,7 +78,7 @@ class Batcher(Generic[T, R]):
         except Exception as error:  # noqa: BLE001  it is raised to those who asked
             _fail(batch, error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for (_, future), result in answers:
                 if not future.done():
                     future.set_result(result)
 

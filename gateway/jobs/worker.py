@@ -66,7 +66,7 @@ class SlotWorker(saq.Worker[Any]):
 
     SIGNALS = []  # noqa: RUF012  the server owns the signals
     draining = False
-    _dismissed = 0  # slots that were told to end and have not ended yet
+    _dismissed = 0  # told to end; any slot that ends counts as one of them, and opens again if it was not
 
     async def upkeep(self) -> list[asyncio.Task[None]]:
         return []
