@@ -140,9 +140,9 @@ class Checks:
         agent = await self._agents.get(slug)
         if agent is None:
             known = ", ".join(defined.slug for defined in await self._agents.all_defined())
-            raise refused("agentSlug", f"there is no agent {slug[:100]!r}; known: {known}", "unknown_agent")
+            raise refused("agentSlug", f"there is no agent {slug[:100]!r}; known: {known}", code="unknown_agent")
         if not agent.enabled:
-            raise refused("agentSlug", f"the agent {slug!r} is switched off", "agent_disabled")
+            raise refused("agentSlug", f"the agent {slug!r} is switched off", code="agent_disabled")
 
 
 def refused(field: str, message: str, code: str = "validation_error") -> Problem:

@@ -201,7 +201,11 @@ def triggered(body: TriggerBody, caller: Principal) -> NewRun:
 def wanted_run(body: RunBody, caller: Principal, path: str = "") -> NewRun:
     """Raises Problem 422 naming the field; ``path`` stands before it."""
     if body.job_type not in list(JobType):
-        raise refused(f"{path}jobType", f"must be one of {', '.join(JobType)}, not {body.job_type[:40]!r}", _UNKNOWN)
+        raise refused(
+            f"{path}jobType",
+            f"must be one of {', '.join(JobType)}, not {body.job_type[:40]!r}",
+            code="unknown_job_type",
+        )
     if body.triggered_by is TriggerSource.RETRY_SCHEDULER:
         raise refused(f"{path}triggeredBy", "retry_scheduler is written by the gateway alone")
     person = _person(caller)
@@ -232,9 +236,6 @@ def wanted_runs(bodies: Sequence[RunBody], caller: Principal) -> list[NewRun]:
         message = f"has {len(bodies)} runs, not 1 to {BATCH_MAX}"
         raise Problem(400, "validation_error", message, details=[{"field": "body", "message": message}])
     return [wanted_run(body, caller, f"[{at}].") for at, body in enumerate(bodies)]
-
-
-_UNKNOWN: Final = "unknown_job_type"
 
 
 def run_view(run: Run) -> RunView:
