@@ -23,6 +23,7 @@ QUEUED_MAX: Final = 10_000  # messages that wait while neither log can be reache
 MESSAGE_MAX: Final = 8192  # bytes: a message says what to fetch, it does not carry it
 _BATCH: Final = 200  # times MESSAGE_MAX it still fits into the queue of a client that reads (listener.BYTES_MAX)
 _RETRY_S: Final = 0.25
+_HINTS_S: Final = 0.05  # for which hints alone are collected: most of them nobody watches
 _LAST_WORD_S: Final = 1.0
 
 Queued = tuple[str, bytes, bool]
@@ -39,7 +40,7 @@ class LogPublisher:
         self._logs = logs
         self._metrics = metrics
         self._queue: deque[Queued] = deque()
-        self._queued, self._written = asyncio.Event(), asyncio.Event()
+        self._queued, self._urgent, self._written = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._written.set()
         self._doubtful = False  # since the last batch, others may have missed something
         self._doubt_us = 0
@@ -84,6 +85,8 @@ class LogPublisher:
             self._metrics.dropped("buffer_full")
             self._doubtful = True
         self._queued.set()
+        if not watched_only:
+            self._urgent.set()
         self._written.clear()
 
     def _doubt(self) -> None:
@@ -91,6 +94,9 @@ class LogPublisher:
 
     async def _write(self) -> float:
         await self._queued.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HINTS_S):
+                await self._urgent.wait()
         try:
             await self._write_batch()
         except LogDown as error:
@@ -98,6 +104,7 @@ class LogPublisher:
             return _RETRY_S
         if not self._queue:
             self._queued.clear()
+            self._urgent.clear()
             self._written.set()
         return 0.0
 

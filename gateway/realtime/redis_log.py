@@ -43,6 +43,8 @@ class RedisLog:
         self._commands: Any = commands  # its types are those of the blocking library too
         self._append = Script(commands, LUA["append"])
         self._position = Script(commands, LUA["position"])
+        self._watched = Script(commands, LUA["watched"])
+        self._one_slot = not isinstance(commands, RedisCluster)
         self._free = asyncio.Semaphore(_AT_ONCE)
         self._ear = RedisEar(target, self._heard, self._missed)
 
@@ -63,11 +65,20 @@ class RedisLog:
             limits = [self.key(batch.channel, "told"), self._most, self._keep_ms, doubt_us, int(batch.watched_only)]
             await self._append(keys=[self.key(batch.channel, "log")], args=[*limits, *batch.bodies])
 
-        await self._each([one(batch) for batch in batches])
+        await self._each([one(batch) for batch in await self._wanted(batches)])
+
+    async def _wanted(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Without those that nobody listens to, as far as one call tells; what is left asks again for itself."""
+        hints = [self.key(batch.channel, "log") for batch in batches if batch.watched_only]
+        if not hints or not self._one_slot:
+            return batches
+        with _as_log_down():
+            exist = dict(zip(hints, await self._watched(keys=hints, args=[]), strict=True))
+        return [one for one in batches if not one.watched_only or exist[self.key(one.channel, "log")]]
 
     async def now_us(self) -> int:
         # In a cluster any node's clock does: they differ by less than outages last.
-        any_node = {"target_nodes": RedisCluster.RANDOM} if isinstance(self._commands, RedisCluster) else {}
+        any_node = {} if self._one_slot else {"target_nodes": RedisCluster.RANDOM}
         with _as_log_down():
             seconds, micros = await self._commands.time(**any_node)
         return int(seconds) * 1_000_000 + int(micros)

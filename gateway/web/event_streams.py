@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from litestar import Request, get
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery, SkipValidation
 from litestar.response import Stream
 
@@ -15,6 +16,7 @@ from gateway.problem import Problem
 from gateway.realtime.channel import Channel, parse_channel
 from gateway.realtime.stream import HEADERS, MEDIA_TYPE, EventStream
 from gateway.web.clients import Client, Clients
+from gateway.web.openapi_errors import ErrorAnswer
 
 CHANNELS_MAX: Final = 20  # each event's id names a position in each
 
@@ -27,6 +29,7 @@ TheClients = NamedDependency[SkipValidation[Clients]]
     summary="What is told on channels, as server-sent events",
     tags=["realtime"],
     media_type=MEDIA_TYPE,
+    responses={429: ResponseSpec(ErrorAnswer, generate_examples=False, description="Too many connections")},
 )
 async def events_route(request: Request[Principal, Any, Any], clients: TheClients, channels: FromQuery[str]) -> Stream:
     """``channels``: up to 20 names, comma-separated. ``Last-Event-ID`` goes on after that event."""
