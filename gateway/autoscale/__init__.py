@@ -1,0 +1,1 @@
+"""How many replicas there should be: the algorithm of Kubernetes' HorizontalPodAutoscaler, also for other hosts."""
