@@ -33,6 +33,7 @@ EXAMPLE_SETTINGS = {
     "database_url": "postgresql://gateway@localhost:5432/gateway",
     "jwt_secret": "not a secret: no request is answered",
     "smtp_host": "localhost",
+    "gateway_profiles": "chat,deep-research",
 }
 
 

@@ -48,6 +48,7 @@ DRAIN = "/api/v1/admin/workers/{worker_id}/drain"
 SENDABLE = {"from": "shop@shop.example", "to": "ada@example.com", "text": "Hello", "test": "delivered"}
 # Whoever signs may deliver, so nobody is asked who he is.
 WEBHOOK = "/api/v1/orchestration/webhooks/{trigger_id}"
+ASKING = ("/api/chat", "/api/deep-research/start")
 PUBLIC = {WEBHOOK, "/health", "/health/live", "/health/ready", "/api/health", "/metrics"}
 
 CRON_SECRET = "kq8WmZ2v7Yt4Rb1Nc6Hs9Jd3Lf5Gx0Pa"
@@ -59,6 +60,7 @@ Known = dict[str, list[str]]
 @pytest.fixture
 async def gateway(tmp_path: Path, database_url: str, smtp: ScriptedSmtp) -> AsyncIterator[GatewayProcess]:
     settings = {"SMTP_FROM_EMAIL": "shop@shop.example", "CRON_SECRET": CRON_SECRET}
+    settings |= {"GATEWAY_PROFILES": "chat,deep-research"}
     environment = environment_of(database_url, smtp=(smtp.host, smtp.port), **settings)
     process = GatewayProcess(tmp_path, 1, environment, 0)
     try:
@@ -89,6 +91,7 @@ async def known(gateway: GatewayProcess) -> Known:
     project = (await call.post("/api/v1/projects", json={"name": "Fuzzed"})).json()["data"]["id"]
     await call.post("/api/v1/orchestration/schedules", json={"projectId": project, "preset": "daily"})
     await call.post("/api/v1/orchestration/triggers", json={"projectId": project, "name": "Fuzzed"})
+    asked = [(await call.post(path, json={"message": "Hello"})).json()["data"] for path in ASKING]
     found = {
         name: [each["id"] for each in (await call.get(path)).json()["data"]]
         for name, path in {
@@ -100,8 +103,10 @@ async def known(gateway: GatewayProcess) -> Known:
             "schedule_id": "/api/v1/orchestration/schedules",
             "trigger_id": "/api/v1/orchestration/triggers",
             "project_id": "/api/v1/projects",
+            "conversation_id": "/api/conversations",
         }.items()
     }
+    found["message_id"] = [each["messageId"] for each in asked]
     assert all(found.values()), found
     people_and_agents = {"principal": ["bob", "root"], "slug": ["developer", "general", "my-own"]}
     return found | {"name": ["email", "email-queue", "orchestration"]} | people_and_agents

@@ -93,6 +93,15 @@ async def test_a_question_is_answered_and_told_word_by_word(room: Room, provider
     assert all("answer" not in one for one in ear.told), "what was answered is fetched"
 
 
+async def test_a_long_answer_is_told_whole(plain: Room, provider: OpenAIServer) -> None:
+    text = "Long, \N{SNOWMAN} and \x01 odd. " * 1500
+    provider.script(Answer(text, piece=len(text)))
+    accepted = await plain.ask()
+    ear = await plain.listen(accepted)
+    await told(ear, "job:completed")
+    assert "".join(one["text"] for one in ear.told if one["type"] == "run:token") == text
+
+
 async def test_the_status_is_told_in_the_words_of_document_002(room: Room, provider: OpenAIServer) -> None:
     go = Answer("Yes.", stop_after=0, stop="wait")
     provider.script(go)

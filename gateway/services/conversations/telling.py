@@ -11,6 +11,7 @@ from gateway.realtime.channel import Channel, Publisher, Topic
 from gateway.services.conversations.store import MessageStore
 
 TOKENS_EVERY_S: Final = 0.05
+TOKENS_MAX: Final = 1000  # characters of one message: a channel takes no long ones, and JSON may need 6 bytes for each
 PARTIAL_MAX: Final = 200_000  # characters kept of an answer that was cut
 FOLLOW_S: Final = 1.0
 _BATCH: Final = 100
@@ -40,7 +41,8 @@ class Teller:
         self._publisher.publish(self._channels, "state:updated", {**self._ids, "stateId": str(state_id)})
 
     def tokens(self, text: str) -> None:
-        self._publisher.publish(self._channels, "run:token", {**self._job, "text": text})
+        for at in range(0, len(text), TOKENS_MAX):
+            self._publisher.publish(self._channels, "run:token", {**self._job, "text": text[at : at + TOKENS_MAX]})
 
     def ended(self, status: str) -> None:
         """The message has changed for the last time."""
