@@ -176,6 +176,9 @@ async def test_a_request_that_is_repeated_starts_one_run(app: RunApp, provider: 
     assert len(provider.calls) == 1
     other = await app.call("POST", TRIGGER, {"projectId": project, "agentSlug": "writer"}, headers=key)
     refused(other, 409, "invalid_idempotent_request")
+    assert (await app.call("DELETE", f"/api/v1/projects/{project}")).status_code == 204
+    later = await app.call("POST", TRIGGER, {"projectId": project, "agentSlug": "scout"}, headers=key)
+    assert later.content == first.content, "also when it could not be started any more"
 
 
 async def test_runs_are_listed_page_by_page(app: RunApp) -> None:
@@ -272,6 +275,18 @@ async def test_a_run_has_its_own_time_limit(app: RunApp, provider: OpenAIServer)
     (step,) = run["steps"]
     assert (step["errorKind"], step["partialText"]) == ("timeout", HELD.text[:12])
     assert len(provider.calls) == 1
+
+
+async def test_an_attempt_has_a_time_limit_and_the_next_goes_on(database_url: str, provider: OpenAIServer) -> None:
+    """T58: the model's call gets what is left of the attempt."""
+    async with run_app(database_url, provider, orchestration_timeout_ms=2000) as app:
+        await add_agents(app, "scout", "writer")
+        provider.script(Answer(said("Fine")), HELD)
+        run = await app.ended(await app.start(await app.project(agents=("scout", "writer"))))
+        assert (run["status"], run["attempts"], len(provider.calls)) == ("completed", 2, 3)
+        assert [step["attempts"] for step in run["steps"]] == [1, 2]
+        (error,) = (await app.job(run["id"]))["errors"]
+        assert "no whole answer in" in error["error"]
 
 
 async def test_a_scheduled_run_starts_then_and_holds_nobody_up(app: RunApp) -> None:

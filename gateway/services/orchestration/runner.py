@@ -14,6 +14,7 @@ import structlog
 from gateway.jobs.engine import Engine
 from gateway.jobs.errors import Fail, Retry, Snooze
 from gateway.jobs.job import PRIORITY_MAX
+from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import TaskContext
 from gateway.services.orchestration.agents import Agents
 from gateway.services.orchestration.plan import (
@@ -113,7 +114,7 @@ class RunAttempt:
 
     def _work(self, step: Step) -> Work:
         """Raises ``Fail`` or ``Retry`` when there is no time left for it."""
-        run, left_s = self._run, self._context.deadline_s - MARGIN_S
+        run, left_s = self._run, self._context.deadline_s - min(MARGIN_S, self._policy.timeout_s / 10)
         if run.timeout_ms is not None:
             of_run_s = run.timeout_ms / 1000 - self._age_s
             if of_run_s <= 0:
@@ -124,6 +125,11 @@ class RunAttempt:
         return Work(run, step, self._context.job.fence, time.monotonic() + left_s, self._tell)
 
     @property
+    def _policy(self) -> QueuePolicy:
+        """As it holds now."""
+        return self._parts.engine.registry.queue(ORCHESTRATION_QUEUE)
+
+    @property
     def _age_s(self) -> float:
         return (self._run.age_s or 0.0) + time.monotonic() - self._began
 
@@ -131,8 +137,7 @@ class RunAttempt:
         """Between two steps a batch gives its slot to somebody who waits in person (T61). It goes on right after."""
         if self._run.work is not JobType.BATCH:
             return
-        policy = self._parts.engine.registry.queue(ORCHESTRATION_QUEUE)  # as it holds now
-        waiting = await self._parts.store.who_waits(self._run.id, policy, INTERACTIVE)
+        waiting = await self._parts.store.who_waits(self._run.id, self._policy, INTERACTIVE)
         if (other := self._parts.ways.make_for(waiting)) is not None:
             log.info("run_made_way", run=str(self._run.id), other=str(other))
             raise Snooze(f"made way for {other}, for which somebody waits", after_s=_MADE_WAY_S)

@@ -76,7 +76,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """None is no condition. ``member``: only of his projects; ``before``: the last run of the page before."""
+    """None is no condition. ``member``: of his projects, where none is named; ``before``: the last one of the page
+    before."""
 
     project_id: UUID | None = None
     member: str | None = None
@@ -114,8 +115,12 @@ class RunStore:
 
     async def page(self, wanted: RunFilter, limit: int) -> list[Run]:
         """Newest first, without their contexts."""
-        values = (wanted.project_id, wanted.member, wanted.status, wanted.before)
-        return [_run(row) for row in await self.pool.fetch(SQL["run_list"], *values, limit)]
+        page = (wanted.status, wanted.before, limit)
+        if wanted.project_id is None and wanted.member is not None:
+            rows = await self.pool.fetch(SQL["run_list_of_member"], wanted.member, *page)
+        else:
+            rows = await self.pool.fetch(SQL["run_list"], wanted.project_id, *page)
+        return [_run(row) for row in rows]
 
     async def last_failed(self, project_id: UUID, agent_slug: str | None) -> UUID | None:
         found: UUID | None = await self.pool.fetchval(SQL["run_last_failed"], project_id, agent_slug)

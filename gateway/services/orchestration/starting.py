@@ -70,11 +70,12 @@ class Runs:
 
     async def accept(self, call: Call, wanted: Sequence[NewRun], body: Callable[[list[Started]], Any]) -> Answer:
         """For a caller: all runs or none. ``body`` makes the 202's JSON of what was started, in their order."""
-        many = len(wanted) > 1
-        prepared = [await self._prepare_for(call.caller, new, at if many else None) for at, new in enumerate(wanted)]
+        prepared, problem = await self._prepare_all(call.caller, wanted)
         inserted: list[Inserted] = []
 
         async def work(connection: Connection) -> Answer:
+            if problem is not None:  # but what the same request was answered before is answered again
+                raise problem
             started: dict[int, Started] = {}
             # In the order of their keys: two such requests do not wait for each other's.
             for at in sorted(range(len(prepared)), key=lambda at: prepared[at].key):
@@ -168,14 +169,20 @@ class Runs:
             raise no_run()
         return found
 
-    async def _prepare_for(self, caller: Principal, wanted: NewRun, at: int | None) -> Prepared:
-        try:
-            project = await self._projects.runnable(caller, project_id_of(wanted.data.project_id))
-            return await self.prepare(wanted, project)
-        except Problem as problem:
-            if at is None:
-                raise
-            details = [{**detail, "field": f"[{at}].{detail['field']}"} for detail in problem.details]
-            details = details or [{"field": f"[{at}]", "message": problem.message}]
-            message = f"[{at}]: {problem.message}; nothing was started"
-            raise Problem(problem.status, problem.code, message, details=details) from problem
+    async def _prepare_all(self, caller: Principal, wanted: Sequence[NewRun]) -> tuple[list[Prepared], Problem | None]:
+        """Before the transaction, which has one connection. The problem names which of several runs has it."""
+        prepared = []
+        for at, new in enumerate(wanted):
+            try:
+                project = await self._projects.runnable(caller, project_id_of(new.data.project_id))
+                prepared.append(await self.prepare(new, project))
+            except Problem as problem:
+                return [], problem if len(wanted) == 1 else _of_one(problem, at)
+        return prepared, None
+
+
+def _of_one(problem: Problem, at: int) -> Problem:
+    details = [{**detail, "field": f"[{at}].{detail['field']}"} for detail in problem.details]
+    details = details or [{"field": f"[{at}]", "message": problem.message}]
+    message = f"[{at}]: {problem.message}; nothing was started"
+    return Problem(problem.status, problem.code, message, details=details)
