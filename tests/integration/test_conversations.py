@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
+from gateway.llm.demo import LABEL
 from gateway.realtime.channel import Topic
 from gateway.services.conversations.prompts import SOURCES
 from gateway.web.auth import Authenticator
@@ -198,6 +199,17 @@ async def test_without_a_key_it_fails_at_once_and_says_why(database_url: str) ->
             found = await room.ended(accepted, "failed", timeout=5)
             assert found["errorKind"] == "not_configured" and "OPENAI_API_KEY" in found["error"]
             assert (await room.runtime.engine.get(UUID(accepted["jobId"]))).attempts == 1
+
+
+async def test_a_demonstration_says_what_it_is(database_url: str) -> None:
+    async with conversing(database_url, None, demo=True) as room:
+        for accepted in (await room.ask(), await room.research()):
+            found = await room.ended(accepted)
+            assert found["demo"] is True and LABEL in found["answer"]
+        notes = found["state"]["notes"]
+        searches = ["literature_search", "analysis"] * 2
+        assert [note["stage"] for note in notes] == ["plan", *searches, "writing"]
+        assert all(note["demo"] for note in notes)
 
 
 # Ends that others bring about

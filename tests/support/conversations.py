@@ -67,7 +67,9 @@ class Room:
 
 
 @asynccontextmanager
-async def conversing(database_url: str, provider: OpenAIServer | None, **settings: Any) -> AsyncIterator[Room]:
+async def conversing(
+    database_url: str, provider: OpenAIServer | None, *, demo: bool = False, **settings: Any
+) -> AsyncIterator[Room]:
     """``settings`` by field name; limits for each user are out of the way."""
     own = {"openai_api_key": "sk-test", "openai_base_url": provider.url} if provider is not None else {}
     given = {
@@ -80,7 +82,7 @@ async def conversing(database_url: str, provider: OpenAIServer | None, **setting
         **own,
         **settings,
     }
-    async with serving(settings_for(database_url, **given)) as (client, runtime):
+    async with serving(settings_for(database_url, **given), demo=demo) as (client, runtime):
         yield Room(client, runtime, people(runtime))
 
 

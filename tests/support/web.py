@@ -26,10 +26,11 @@ def settings_for(database_url: str, **others: Any) -> Settings:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, routes: tuple[object, ...] = (), wait: bool = True
+    settings: Settings, *, routes: tuple[object, ...] = (), wait: bool = True, demo: bool = False
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Runtime]]:
-    """A client without a token, and the runtime behind it. ``wait`` False does not wait until the runtime is ready."""
-    runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes))
+    """A client without a token, and the runtime behind it. ``wait`` False does not wait until the runtime is ready.
+    ``demo``: as `gateway dev`, without a key a demonstration answers."""
+    runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes, demo_models=demo))
     app = create_app(runtime)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with _lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gateway.services.conversations.queues import Profile, UserLimit, limit_of, policy_of
 from gateway.services.email.queue import email_policy
 from gateway.services.orchestration.queue import orchestration_policy
 from gateway.settings import QUEUES, Role, Settings, SettingsError, load, masked_url, setting_rows
@@ -219,6 +220,12 @@ def test_masked_url_hides_whatever_is_named_like_a_secret(name: str) -> None:
         ({"GATEWAY_QUEUES": "mail"}, "GATEWAY_QUEUES", 'No queue named "mail". Known: email, orchestration.'),
         ({"GATEWAY_QUEUES": "email,emial"}, "GATEWAY_QUEUES", 'No queue named "emial"'),
         ({"GATEWAY_QUEUES": ","}, "GATEWAY_QUEUES", "names no queue"),
+        ({"GATEWAY_QUEUES": "chat"}, "GATEWAY_QUEUES", 'names "chat", a profile that is off'),
+        (
+            {"GATEWAY_PROFILES": "chat,research"},
+            "GATEWAY_PROFILES",
+            'No profile named "research". Known: chat, deep-res',
+        ),
         ({"HOST": "nonexistent.invalid"}, "HOST", "is no address"),
         ({"CORS_ORIGIN": "not a url"}, "CORS_ORIGIN", "is no origin"),
         ({"CORS_ORIGIN": "https://a.example, https://b.example/"}, "CORS_ORIGIN", '"https://b.example/"'),
@@ -239,6 +246,7 @@ def test_what_would_fail_later_stops_the_start(given: dict[str, str], name: str,
         {"SMTP_FROM_EMAIL": "no-reply@bücher.example", "SMTP_FROM_NAME": "Müller, Ada"},
         {"SMTP_FROM_EMAIL": "gateway@localhost"},
         {"GATEWAY_QUEUES": "email-queue, orchestration"},
+        {"GATEWAY_QUEUES": "chat,email", "GATEWAY_PROFILES": "deep-research,chat"},
         {"CORS_ORIGIN": "*"},
         {"CORS_ORIGIN": "https://shop.example:8443,capacitor://localhost"},
         {"HOST": "localhost"},
@@ -259,6 +267,25 @@ def test_the_queues_that_may_be_named_are_those_that_there_are() -> None:
     settings = Settings(database_url="postgresql://db/x")
     policies = (email_policy(settings), orchestration_policy(settings))
     assert tuple(policy.name for policy in policies) == tuple(f"{name}-queue" for name in QUEUES)
+
+
+def test_the_profiles_are_off_and_have_the_numbers_of_document_002() -> None:
+    settings = Settings(database_url="postgresql://db/x")
+    assert settings.profiles == ()
+    both = Settings(database_url="postgresql://db/x", gateway_profiles="deep-research, chat")
+    assert both.profiles == ("chat", "deep-research")
+    chat, research = (policy_of(Profile(name), settings) for name in both.profiles)
+    assert (chat.name, chat.concurrency, chat.attempts, chat.backoff_ms) == ("chat", 5, 3, 1000)
+    assert (chat.retention.completed_s, chat.retention.failed_s) == (3600, 86_400)
+    assert (research.name, research.concurrency, research.attempts, research.backoff_ms) == (
+        "deep-research",
+        3,
+        2,
+        5000,
+    )
+    assert (research.retention.completed_s, research.retention.failed_s) == (86_400, 604_800)
+    assert limit_of(Profile.CHAT, settings) == UserLimit(10, 60)
+    assert limit_of(Profile.DEEP_RESEARCH, settings) == UserLimit(3, 300)
 
 
 def test_a_value_that_is_wrong_does_not_hide_what_others_are_together(nowhere: Path) -> None:

@@ -3,47 +3,13 @@ GATEWAY_PROFILES names them (docs/conversations.md)."""
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from gateway.feature import Feature, Platform
-from gateway.jobs.maintenance import Chore
-from gateway.jobs.registry import Task
-from gateway.realtime.channel import Topic
-from gateway.services.conversations.answering import Answering
-from gateway.services.conversations.chat import ChatTask
-from gateway.services.conversations.iterating import ResearchTask
-from gateway.services.conversations.queues import Profile, policy_of
-from gateway.services.conversations.routes import conversation_routes
-from gateway.services.conversations.service import Conversations
-from gateway.services.conversations.store import MessageStore
-from gateway.services.conversations.telling import FOLLOW_S
-
-_PRUNE_S: Final = 3600.0
 
 
 def features(platform: Platform) -> tuple[Feature, ...]:
-    """One feature for the profiles that are on; none where none is: no queue, no route, no chore."""
-    profiles = tuple(Profile(name) for name in platform.settings.profiles)
-    return (_feature(platform, profiles),) if profiles else ()
+    """One for the profiles that are on; none where none is: no queue, no route, no chore."""
+    if not platform.settings.profiles:
+        return ()
+    from gateway.services.conversations.assembly import feature  # noqa: PLC0415  # off costs nothing
 
-
-def _feature(platform: Platform, profiles: tuple[Profile, ...]) -> Feature:
-    settings = platform.settings
-    store = MessageStore(platform.pool)
-    answering = Answering(store, platform.models, platform.publisher)
-    conversations = Conversations(platform, store, answering.ends)
-    tasks: dict[Profile, Task[Any]] = {
-        Profile.CHAT: ChatTask(answering).task(),
-        Profile.DEEP_RESEARCH: ResearchTask(answering, platform.engine).task(),
-    }
-    return Feature(
-        name="conversations",
-        queues=tuple(policy_of(profile, settings) for profile in profiles),
-        tasks=tuple(tasks[profile] for profile in profiles),
-        routes=(conversation_routes(conversations, profiles),),
-        chores=(
-            Chore("follow messages", FOLLOW_S, answering.ends.follow),
-            Chore("prune allowances", _PRUNE_S, store.prune_allowances),
-        ),
-        channels={Topic.CONVERSATION: conversations.may_listen, Topic.JOB: conversations.may_follow},
-    )
+    return (feature(platform),)

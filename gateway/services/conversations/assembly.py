@@ -1,0 +1,44 @@
+"""The feature, put together."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.feature import Feature, Platform
+from gateway.jobs.maintenance import Chore
+from gateway.jobs.registry import Task
+from gateway.realtime.channel import Topic
+from gateway.services.conversations.answering import Answering
+from gateway.services.conversations.chat import ChatTask
+from gateway.services.conversations.iterating import ResearchTask
+from gateway.services.conversations.queues import Profile, policy_of
+from gateway.services.conversations.routes import conversation_routes
+from gateway.services.conversations.service import Conversations
+from gateway.services.conversations.store import MessageStore
+from gateway.services.conversations.telling import FOLLOW_S
+
+_PRUNE_S: Final = 3600.0
+
+
+def feature(platform: Platform) -> Feature:
+    """Of the profiles that are on."""
+    settings = platform.settings
+    profiles = tuple(Profile(name) for name in settings.profiles)
+    store = MessageStore(platform.pool)
+    answering = Answering(store, platform.models, platform.publisher)
+    conversations = Conversations(platform, store, answering.ends)
+    tasks: dict[Profile, Task[Any]] = {
+        Profile.CHAT: ChatTask(answering).task(),
+        Profile.DEEP_RESEARCH: ResearchTask(answering, platform.engine).task(),
+    }
+    return Feature(
+        name="conversations",
+        queues=tuple(policy_of(profile, settings) for profile in profiles),
+        tasks=tuple(tasks[profile] for profile in profiles),
+        routes=(conversation_routes(conversations, profiles),),
+        chores=(
+            Chore("follow messages", FOLLOW_S, answering.ends.follow),
+            Chore("prune allowances", _PRUNE_S, store.prune_allowances),
+        ),
+        channels={Topic.CONVERSATION: conversations.may_listen, Topic.JOB: conversations.may_follow},
+    )
