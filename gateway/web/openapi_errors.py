@@ -45,6 +45,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 _MEANINGS: Final = {
     400: "A field or parameter is wrong, or the body is not JSON",
     401: "No token or API key, or not a valid one",
+    402: "The project has spent its monthly budget",
     403: "The caller lacks the scope",
     404: "What the path or a parameter names is not there, or not for this caller",
     409: "Its present state does not allow it",
@@ -98,6 +99,8 @@ def _statuses(handler: HTTPRouteHandler, names_something: bool) -> list[int]:
             statuses.add(422)
     if "idempotency_key" in _parameters(handler):  # it accepts work
         statuses.add(429)
+    if handler.opt.get("starts_runs"):
+        statuses |= {402, 422, 429}
     return sorted(statuses)
 
 

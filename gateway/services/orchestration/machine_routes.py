@@ -61,7 +61,7 @@ class OrchestrationMachineController(Controller):
 
     @post(
         "/batch",
-        opt={"access": MACHINE, "query": ("useQueue", "priority")},
+        opt={"access": MACHINE, "query": ("useQueue", "priority"), "starts_runs": True},
         status_code=202,
         summary="A batch for each active project",
     )
@@ -81,7 +81,7 @@ class OrchestrationMachineController(Controller):
 
     @post(
         "/project/{project_id:str}",
-        opt={"access": MACHINE, "query": ("useQueue", "priority")},
+        opt={"access": MACHINE, "query": ("useQueue", "priority"), "starts_runs": True},
         status_code=202,
         summary="A batch for one project",
     )
