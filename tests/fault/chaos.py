@@ -37,6 +37,7 @@ SEEDS: Final[dict[int, str]] = {
     200: "the driver: SIGTERM struck a process that was still being loaded",
     214: "the same",
     1027: "the same, after the process had printed its first line",
+    10073: "the gateway: a second attempt began while the answer to the first was being recorded, and saw no answer",
 }
 
 

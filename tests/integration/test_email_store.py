@@ -18,6 +18,7 @@ from gateway.services.email.attempts import Answer, Attempts, RecipientAnswer, m
 from gateway.services.email.message import Attachment
 from gateway.services.email.schemas import Draft
 from gateway.services.email.store import SQL, MailFilter, MailStore, NewMail
+from tests.support.eventually import eventually
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -265,6 +266,26 @@ async def test_C_a_cancelled_start_is_written_and_says_that_nothing_was_sent(poo
     found = await MailStore(pool).get(mail.id, None)
     assert found is not None
     assert not found[0].uncertain
+
+
+async def test_C_a_start_sees_the_answer_that_is_being_recorded(pool: Pool) -> None:
+    mail = new_mail()
+    await inserted(pool, mail)
+    assert await sending(pool).start(mail.id, 1, 1) is not None
+    async with pool.acquire() as first, first.transaction():
+        told = [[mail.id], [1], ["sent"], [250], ["ok"], [mail.id], [ADA], ["accepted"], [250], ["ok"]]
+        await first.execute(SQL["record_answers"], *told)
+        starting = asyncio.create_task(sending(pool).start(mail.id, 2, 2))  # after a rescue, by another replica
+        await eventually(lambda: _waits_for_a_lock(pool))
+    following = await starting
+    assert following is not None
+    assert following.pending == []
+    (attempt,) = await MailStore(pool).attempts(mail.id)
+    assert attempt.outcome == "sent"
+
+
+async def _waits_for_a_lock(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
 
 
 async def test_an_answer_that_stood_in_anothers_way_is_told_again() -> None:
