@@ -1,7 +1,7 @@
 """Jobs that are not worth starting any more: cancelled when nobody started them by ``expires_at``.
 
-Claims step over them from that moment on; this chore only moves their rows, so it may come a second late. A claim
-clears the deadline: what has started once is retried as any other job.
+Claims step over them from that moment on; this chore only moves their rows, so it may come a second late. Once
+its task has begun, or may have, the deadline is cleared when the attempt ends: it is retried as any other job.
 """
 
 from __future__ import annotations

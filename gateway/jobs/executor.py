@@ -90,20 +90,20 @@ class Executor:
     async def hand_back(self, jobs: list[ClaimedJob]) -> None:
         """Give back claims that were never started (the slots closed meanwhile)."""
         moment = self._moment()
-        endings = [outcomes.interrupted(job, moment, "the replica stopped before it began") for job in jobs]
-        settled = await self._settler.settle_all([ended.settlement for ended in endings])
+        ended = [outcomes.interrupted(job, moment, "the replica stopped before it began") for job in jobs]
+        settled = await self._settler.settle_all([outcomes.not_begun(each).settlement for each in ended])
         await self._dispatcher.offer([job for job in settled if job is not None])
 
     async def _perform(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
         job = attempt.job
         if not attempt.still_held():
-            return outcomes.interrupted(job, self._moment(), "the process froze before it began")
+            return outcomes.not_begun(outcomes.interrupted(job, self._moment(), "the process froze before it began"))
         try:
             task = self._registry.task(job.task)
             args = msgspec.convert(job.args, task.args)
         except UnknownTask as error:
             rest = Snooze(f"{error} in this version", after_s=_UNKNOWN_TASK_REST_S)
-            return outcomes.signalled(job, policy, self._moment(), rest)
+            return outcomes.not_begun(outcomes.signalled(job, policy, self._moment(), rest))
         except msgspec.ValidationError as error:
             return outcomes.signalled(job, policy, self._moment(), Fail(f"its arguments do not fit: {error}"))
         return await self._call(attempt, policy, task.perform(args, attempt))

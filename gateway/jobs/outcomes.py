@@ -54,6 +54,11 @@ def interrupted(job: ClaimedJob, moment: Moment, reason: str) -> Ended:
     return _ended(job, moment, Cause("interrupted", reason), JobState.WAITING, refund=True)
 
 
+def not_begun(ended: Ended) -> Ended:
+    """The same, of an attempt whose task was never started: the job keeps its deadline."""
+    return msgspec.structs.replace(ended, settlement=msgspec.structs.replace(ended.settlement, begun=False))
+
+
 def signalled(job: ClaimedJob, policy: QueuePolicy, moment: Moment, signal: Exception) -> Ended:
     """The attempt ended by one of the closed list of ``errors``, or by any other exception (an ordinary failure)."""
     match signal:

@@ -33,7 +33,8 @@ _encode = msgspec.json.encode
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended, ready for the ledger. ``result`` and ``entry`` are JSON texts.
 
-    ``delay_s`` counts for ``delayed`` and ``waiting``; ``refund``: the attempt does not count.
+    ``delay_s`` counts for ``delayed`` and ``waiting``; ``refund``: the attempt does not count; ``begun``: its task was
+    started, so it has met its deadline.
     """
 
     id: UUID
@@ -44,6 +45,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     entry: str | None = None
     delay_s: float = 0.0
     refund: bool = False
+    begun: bool = True
 
 
 class Rescued(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +144,7 @@ class Store:
             [s.entry for s in settlements],
             [s.delay_s for s in settlements],
             [int(s.refund) for s in settlements],
+            [s.begun for s in settlements],
         )
         return {(row["id"], row["fence"]): inserted(row) for row in rows}
 

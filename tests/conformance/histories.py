@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.errors import DuplicateJob, EngineError, WrongState
-from gateway.jobs.job import ClaimedJob, Inserted, JobState, NewJob
+from gateway.jobs.job import OPEN, ClaimedJob, Inserted, JobState, NewJob
 from gateway.jobs.policy import StallPolicy
 from gateway.jobs.unique import OnConflict, Unique
 from tests.conformance.model import MAX_STALLS, Claim, Ending, Job, Model
@@ -254,7 +254,7 @@ class Work(RuleBasedStateMachine):
         job.late = True
 
     def timely(self) -> list[Job]:
-        return [job for job in self.model.having(JobState.WAITING, JobState.DELAYED) if job.late is False]
+        return [job for job in self.model.having(*OPEN) if job.late is False]
 
     @rule()
     def expire(self) -> None:

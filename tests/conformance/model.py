@@ -47,7 +47,7 @@ REFUNDED = frozenset({Ending.SNOOZED, Ending.REST, Ending.INTERRUPTED})
 @dataclass(eq=False)
 class Job:
     """``told``: Redis was told of it since it last forgot. ``kinds``: how its attempts ended that did not complete.
-    ``late``: its deadline has passed; None: it has none, or not any more."""
+    ``late``: its deadline has passed; None: it has none, or not any more: it has begun."""
 
     id: UUID
     name: int
@@ -126,7 +126,7 @@ class Model:
         return told + [job for job in ready if look and not job.told][: want - len(told)]
 
     def claim(self, job: Job, worker: str) -> Claim:
-        job.state, job.worker, job.lease_over, job.late = JobState.ACTIVE, worker, False, None
+        job.state, job.worker, job.lease_over = JobState.ACTIVE, worker, False
         job.attempts += 1
         job.fence += 1
         return Claim(job, job.fence, job.attempts, worker)
@@ -151,6 +151,8 @@ class Model:
         if not self.holds(claim):
             return False
         job = claim.job
+        if ending is not Ending.INTERRUPTED:  # those were handed back before they began
+            job.late = None
         if ending in (Ending.REST, Ending.INTERRUPTED):
             job.wait()
         elif ending is Ending.ERROR and job.attempts >= job.max_attempts:
@@ -167,6 +169,7 @@ class Model:
     def rescue(self) -> None:
         for job in self.having(JobState.ACTIVE):
             if job.lease_over:
+                job.late = None
                 job.stalls += 1
                 job.attempts -= 1
                 job.kinds.append("stalled")
@@ -184,7 +187,8 @@ class Model:
                 job.kinds.append("expired")
 
     def release(self, worker: str, running: Collection[Job]) -> None:
-        """``worker`` says what it runs; what else it was given goes back, and that is nobody's failure."""
+        """``worker`` says what it runs; what else it was given goes back, and that is nobody's failure.
+        It has not begun: its deadline stays."""
         for job in self.having(JobState.ACTIVE):
             if job.worker == worker and job not in running:
                 job.attempts -= 1

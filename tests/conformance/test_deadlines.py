@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from gateway.jobs.deadlines import Deadlines
@@ -95,6 +97,60 @@ async def test_a_job_that_has_started_is_retried_past_its_deadline(one: Replica,
     await eventually(lambda: has_state(one, job_id, JobState.COMPLETED))
 
 
+async def late_and_expired(one: Replica, pool: Pool, job_id: UUID) -> None:
+    await eventually(lambda: has_no_holder(one, job_id))
+    assert (await one.engine.get(job_id)).expires_at is not None
+    await let_pass(pool, job_id)
+    await Deadlines(pool).expire()
+    job = await has_state(one, job_id, JobState.CANCELLED)
+    assert job.attempts == 0
+    assert one.script.started == []
+
+
+async def has_no_holder(one: Replica, job_id: UUID) -> bool:
+    return (await one.engine.get(job_id)).state in (JobState.WAITING, JobState.DELAYED)
+
+
+@pytest.mark.parametrize("how", ["handed back", "froze", "unheard", "unknown task"])
+async def test_a_claim_that_never_began_keeps_its_deadline(one: Replica, pool: Pool, how: str) -> None:
+    job_id = await one.submit(1, expires_at=ahead(60))
+    (claimed,) = (await one.store.claim_due(policy(), 1)).jobs
+    asked = time.monotonic()
+    match how:
+        case "handed back":
+            await one.executor.hand_back([claimed])
+        case "froze":
+            await one.executor.run(claimed, asked - 60)
+        case "unheard":
+            assert len(await one.store.release_unknown([], 0.0)) == 1
+        case _:
+            await one.executor.run(msgspec.structs.replace(claimed, task="of.another.version"), asked)
+    await late_and_expired(one, pool, job_id)
+
+
+@pytest.mark.parametrize("how", ["rescued", "interrupted"])
+async def test_a_claim_that_may_have_begun_has_no_deadline(one: Replica, pool: Pool, how: str) -> None:
+    job_id = await one.submit(1, expires_at=ahead(60))
+    (claimed,) = (await one.store.claim_due(policy(), 1)).jobs
+    if how == "rescued":
+        await pool.execute("UPDATE jobs SET lease_until = now() - interval '1 second'")
+        assert len(await one.store.rescue(2)) == 1
+    else:
+        began = asyncio.Event()
+
+        async def wait(_args: dict[str, Any], _context: object) -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        one.script.behave = wait
+        running = asyncio.create_task(one.executor.run(claimed, time.monotonic()))
+        await began.wait()
+        running.cancel()
+        await asyncio.wait([running])
+    await eventually(lambda: has_no_holder(one, job_id))
+    assert (await one.engine.get(job_id)).expires_at is None
+
+
 async def test_a_running_job_is_not_cut_at_its_deadline(one: Replica, pool: Pool) -> None:
     go_on = asyncio.Event()
 
@@ -105,6 +161,7 @@ async def test_a_running_job_is_not_cut_at_its_deadline(one: Replica, pool: Pool
     job_id = await one.submit(1, expires_at=ahead(30))
     await one.work()
     await eventually(lambda: has_state(one, job_id, JobState.ACTIVE))
+    await let_pass(pool, job_id)
     await Deadlines(pool).expire()
     go_on.set()
     await eventually(lambda: has_state(one, job_id, JobState.COMPLETED))

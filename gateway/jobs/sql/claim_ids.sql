@@ -16,7 +16,7 @@ WITH gate AS MATERIALIZED (
   FOR UPDATE SKIP LOCKED
 ), claimed AS (
   UPDATE jobs SET state = 'active', attempts = attempts + 1, fence = fence + 1, worker = $3, claimed_at = clock_timestamp(),
-                  lease_until = clock_timestamp() + $4 * interval '1 millisecond', expires_at = NULL
+                  lease_until = clock_timestamp() + $4 * interval '1 millisecond'
   WHERE id = ANY (ARRAY(SELECT id FROM picked))
   RETURNING id, seq, queue, task, args, priority, attempts, max_attempts, fence, stalls, created_at, run_at, claimed_at
 ), spent AS (

@@ -1,4 +1,4 @@
--- purpose: cancel jobs that have not started by their deadline; a claim clears it, so retries have none
+-- purpose: cancel jobs that have not started by their deadline; an attempt that began clears it, so retries have none
 -- $1 limit bigint: at most so many in one statement
 WITH late AS MATERIALIZED (
   SELECT id, 'not started by ' || to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS reason

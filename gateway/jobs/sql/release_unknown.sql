@@ -1,4 +1,4 @@
--- purpose: hand back what this replica claimed without ever hearing of it (the claim's answer was lost): no stall, no attempt
+-- purpose: hand back what this replica claimed without ever hearing of it (the claim's answer was lost): no stall, no attempt, and its deadline stays
 -- $1 worker text: this replica
 -- $2 running uuid[]: what it does run
 -- $3 grace_s double precision: claims younger than that may still be on their way to a slot

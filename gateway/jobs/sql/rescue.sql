@@ -14,6 +14,7 @@ UPDATE jobs SET
                                         'at', now(), 'worker', worker),
   run_at = now(),
   finished_at = CASE WHEN cancel_reason IS NOT NULL OR stalls + 1 >= $1 THEN now() END,
-  lease_until = NULL
+  lease_until = NULL,
+  expires_at = NULL  -- it may have begun
 WHERE id = ANY (ARRAY(SELECT id FROM lost))
 RETURNING id, queue, state, priority, seq, group_key, stalls, worker

@@ -7,6 +7,7 @@
 -- $6 entries text[]: JSON object for the list of attempts' errors, or NULL
 -- $7 delays_s double precision[]: for delayed: seconds from now
 -- $8 refunds integer[]: 1 when the attempt does not count
+-- $9 begun bool[]: false when the task was not started: the deadline for its start stays
 UPDATE jobs j SET
   -- who asked for its end does not want another try: what would wait again is cancelled
   state = CASE WHEN j.cancel_reason IS NOT NULL AND x.state IN ('waiting', 'delayed') THEN 'cancelled' ELSE x.state END,
@@ -21,9 +22,11 @@ UPDATE jobs j SET
   attempts = j.attempts - x.refund,
   run_at = CASE WHEN x.state IN ('delayed', 'waiting') THEN now() + x.delay_s * interval '1 second' ELSE j.run_at END,
   finished_at = CASE WHEN x.state IN ('completed', 'failed', 'cancelled') OR j.cancel_reason IS NOT NULL THEN now() END,
-  lease_until = NULL
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::double precision[], $8::integer[])
-  AS x(id, fence, state, result, error, entry, delay_s, refund)
+  lease_until = NULL,
+  expires_at = CASE WHEN x.begun THEN NULL ELSE j.expires_at END
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::double precision[], $8::integer[],
+            $9::boolean[])
+  AS x(id, fence, state, result, error, entry, delay_s, refund, begun)
 -- `= ANY` and CASE hold the plan to the primary key whatever the statistics say (docs/architecture.md). CASE, because the
 -- planner takes it for true of every second row: for one row it would compare all jobs with all, 0.6 ms of 50.
 WHERE j.id = ANY ($1::uuid[]) AND j.id = x.id AND j.fence = x.fence AND CASE j.state WHEN 'active' THEN true ELSE false END
