@@ -31,13 +31,11 @@ from gateway.services.orchestration.run_schemas import (
     StartedBatchAnswer,
     StartedView,
     TriggerBody,
-    run_detail,
-    run_view,
-    stats_of,
     triggered,
     wanted_run,
     wanted_runs,
 )
+from gateway.services.orchestration.run_views import run_detail, run_view, stats_of
 from gateway.services.orchestration.runs import Run, RunFilter, RunStatus, run_id_of
 from gateway.services.orchestration.starting import Call, Runs, Started
 
