@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, Protocol
@@ -27,7 +28,8 @@ log = structlog.get_logger(__name__)
 SWEEP_S: Final = 1.0
 LEAST_HEADS: Final = 20  # of a group, run or are ready however few slots are known
 _MOST: Final = 100  # groups in one statement: bounds its locks
-_PAGES: Final = 5  # of groups in one sweep; the next one goes on from there
+_PAGES: Final = 5  # of groups that hardly need a sweep; the next one goes on from there
+_SWEEP_MOST_S: Final = 5.0  # for one queue's pages that do: then the next queue's turn has come
 _TIMERS_MAX: Final = 10_000  # groups beyond them wait for the sweep
 _STOP_S: Final = 2.0
 
@@ -141,12 +143,15 @@ class Groups:
                 self._limits[queue] = limits
 
     async def _sweep(self, queue: str, name: str, statement: str) -> bool:
-        """Some pages of groups, going on from the last time. Answers whether it came to the end."""
-        for _ in range(_PAGES):
+        """Some pages of groups, going on from the last time. Answers whether it came to the end. While most groups of a
+        page get turns nobody else looks after them, and all have to be come to within a minute (invariant A)."""
+        idle, until = 0, time.monotonic() + _SWEEP_MOST_S
+        while idle < _PAGES and time.monotonic() < until:
             rows = await self._pool.fetch(statement, queue, self._swept.get((queue, name), ""), _MOST)
             groups = [row["group_key"] for row in rows]
-            if groups:
-                await self.give(queue, groups)
+            given = await self.give(queue, groups) if groups else 0
+            if 2 * given < len(groups):
+                idle += 1
             if len(groups) < _MOST:
                 self._swept.pop((queue, name), None)
                 return True
