@@ -14,7 +14,9 @@ import asyncpg
 import structlog
 
 from gateway.infra.loops import Loop
+from gateway.infra.postgres import is_unavailable
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.batcher import NEVER
 from gateway.jobs.engine import Engine
 from gateway.jobs.job import Inserted
 from gateway.jobs.schedule import Overlap, Schedule, schedule_of
@@ -26,8 +28,7 @@ log = structlog.get_logger(__name__)
 POLL_S: Final = 1.0  # what is changed meanwhile waits this long; what was known before starts at its time
 _AT_ONCE: Final = 100  # schedules read together
 _SOONEST_S: Final = 0.005
-# What the ledger says of a schedule that can never have its job; anything else may pass.
-_UNSOUND: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+_SAY_AGAIN_S: Final = 60.0  # the same fault of a schedule in each round is one line a minute
 
 
 class Scheduler:
@@ -39,6 +40,7 @@ class Scheduler:
         self._pool = pool
         self._engine = engine
         self._loop = Loop("scheduler", self.tick)
+        self._said: dict[str, tuple[str, float]] = {}  # schedule -> its last fault that was logged, and when
 
     async def start(self) -> None:
         await self._loop.start()
@@ -51,13 +53,29 @@ class Scheduler:
         registry, began = self._engine.registry, time.monotonic()
         rows = await self._pool.fetch(SQL["schedules_due"], registry.task_names, registry.queue_names, _AT_ONCE)
         more = len(rows) == _AT_ONCE and rows[-1]["next_at"] <= rows[-1]["seen_at"]
-        wait_s = 0.0 if more else POLL_S
+        wait_s, faults = POLL_S, 0
         for row in rows:
             now: datetime = row["seen_at"]
-            next_at = row["next_at"] if row["next_at"] > now else await self._tick_one(row, now)
+            try:
+                next_at = row["next_at"] if row["next_at"] > now else await self._tick_one(row, now)
+            except Exception as error:  # one schedule's fault keeps no other waiting
+                if is_unavailable(error):
+                    raise
+                self._say(row["name"], error)
+                faults += 1
+                continue
             if next_at is not None:
                 wait_s = min(wait_s, (next_at - now).total_seconds())
+        if more and faults < len(rows):
+            wait_s = 0.0
         return max(_SOONEST_S, wait_s - (time.monotonic() - began))
+
+    def _say(self, name: str, error: Exception) -> None:
+        fault, now = f"{type(error).__name__}: {error}", time.monotonic()
+        said, at = self._said.get(name, ("", 0.0))
+        if fault != said or now - at >= _SAY_AGAIN_S:
+            self._said[name] = fault, now
+            log.error("schedule_failed", schedule=name, exc_info=error)
 
     async def _tick_one(self, row: Row, now: datetime) -> datetime | None:
         """Answers its next tick."""
@@ -69,7 +87,7 @@ class Scheduler:
             return None
         try:
             made = await self._insert(schedule, todo)
-        except _UNSOUND as error:
+        except NEVER as error:  # it can never have its job; anything else may pass
             await self._disable(row, f"cannot be inserted: {type(error).__name__}: {error}")
             return None
         if made:

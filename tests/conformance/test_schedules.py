@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.infra.postgres import open_pool
 from gateway.infra.uuid7 import uuid7
@@ -356,6 +357,38 @@ async def test_what_cannot_be_inserted_is_disabled_and_says_why(make: Make, pool
     assert broken.disabled_reason is not None
     assert broken.disabled_reason.startswith("cannot be inserted: CheckViolationError")
     assert await keys(pool) == []
+
+
+@pytest.mark.parametrize("code", ["54000", "P0001"], ids=["never", "unknown"])
+async def test_a_fault_of_one_schedule_keeps_no_other_waiting(make: Make, pool: Pool, code: str) -> None:
+    one = await make()
+    schedules, scheduler = schedules_of(one, pool)
+    due = {}
+    for name, ago in (("broken", timedelta(hours=1)), ("sound", timedelta(0))):  # the broken one comes first
+        await schedules.create(msgspec.structs.replace(HOURLY, name=name))
+        due[name] = await came_due(pool, name, ago)
+    await pool.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '{code}'; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON jobs FOR EACH ROW WHEN (NEW.dedupe_key LIKE '%broken%')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert await scheduler.tick() > 0.1
+    assert await keys(pool) == [key("sound", due["sound"])]
+    broken = await schedules.get("broken")
+    if code == "54000":
+        assert str(broken.disabled_reason).startswith("cannot be inserted: ProgramLimitExceededError")
+        return
+    faults = [line["schedule"] for line in lines if line["event"] == "schedule_failed"]
+    assert faults == ["broken"], "once, not each round"
+    assert broken.enabled
+    await pool.execute("DROP TRIGGER refuse ON jobs")
+    await scheduler.tick()
+    assert len(await keys(pool)) == 2
 
 
 async def test_it_ends_when_it_is_to_end(make: Make, pool: Pool) -> None:
