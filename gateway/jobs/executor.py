@@ -64,15 +64,17 @@ class Executor:
         self._performing[job.queue] += 1
         try:
             ended = await self._perform(attempt, policy)
-            if ended.pause_s is not None:  # first, or another slot would take the job in between
-                await self._pause(job.queue, ended.pause_s, ended.error or "asked to rest")
         except BaseException:
+            self._performing[job.queue] -= 1
             self._forget(attempt)
             raise
-        finally:
+        try:
+            if ended.pause_s is not None:  # first, or another slot would take the job in between
+                await self._pause(job.queue, ended.pause_s, ended.error or "asked to rest")
+        finally:  # it has ended, also when its slot is being stopped
             self._performing[job.queue] -= 1
             attempt.ended = time.monotonic()
-        self._settle(attempt, policy, ended)
+            self._settle(attempt, policy, ended)
 
     def performing(self, queue: str) -> int:
         """How many attempts run."""
