@@ -103,6 +103,7 @@ class QueueWorker:
         self._worker = SlotWorker(self._queue, [(PERFORM, self._perform)], concurrency=policy.concurrency)
         self._pump.dismiss = self._worker.dismiss
         self._running: asyncio.Task[None] | None = None
+        self._grace_over = False  # what has not begun does not begin here any more
 
     @property
     def busy(self) -> int:
@@ -124,7 +125,10 @@ class QueueWorker:
 
     async def _perform(self, _context: Any, *, claim: Claim | None) -> None:
         while claim is not None:
-            await self._executor.run(*claim)
+            if self._grace_over:
+                await self._executor.hand_back([claim[0]])
+            else:
+                await self._executor.run(*claim)
             claim = await self._pump.claim(in_stint=True)
 
     async def start(self) -> None:
@@ -150,6 +154,7 @@ class QueueWorker:
         slots = [task for task in self._worker.tasks if not task.done()]
         if slots:
             await asyncio.wait(slots, timeout=grace_s)
+        self._grace_over = True
         for attempt in list(self._executor.running.values()):
             if attempt.job.queue == self.policy.name:
                 attempt.cancel("shutdown")
