@@ -37,7 +37,8 @@ class Pump:
     many slots shall end because there are too many now.
 
     While jobs are plenty two fetches are under way at once: the ledger claims for one half of the slots while the other
-    half works.
+    half works. Not so with a rate limit: a fetch that overtakes could give the last permits to the lower priorities,
+    and both wait for the same lock anyway.
     """
 
     def __init__(
@@ -128,6 +129,9 @@ class Pump:
 
     async def _feed_more(self, fetching: asyncio.Lock) -> float:
         await self._plenty.wait()
+        if self._policy.rate is not None:
+            self._plenty.clear()
+            return 0.0
         return await self._feed(fetching, alone=False)
 
     async def _feed(self, fetching: asyncio.Lock, *, alone: bool = True) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,10 +15,11 @@ import redis.asyncio as aioredis
 from gateway.infra.loops import Loop
 from gateway.infra.postgres import open_pool
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.errors import Snooze
 from gateway.jobs.job import JobState, NewJob
 from gateway.jobs.settler import Refused, Settler
 from gateway.jobs.store import Settlement, Store
-from tests.support.engine import QUEUE, TASK, Script, policy, rate, replica
+from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 
@@ -48,7 +50,11 @@ async def test_a_limited_queue_with_permits_left_starts_a_lone_job_at_once(
         await one.work()
         for n in range(5):
             await one.submit(n)
-            await eventually(lambda n=n: len(one.settled("completed")) == n + 1, timeout=1.5)
+            await eventually(partial(_completed, one, n + 1), timeout=1.5)
+
+
+def _completed(one: Replica, number: int) -> bool:
+    return len(one.settled("completed")) == number
 
 
 async def test_D_a_clock_that_was_set_back_does_not_stop_a_queue(pool: Pool) -> None:
@@ -240,3 +246,76 @@ async def test_two_that_drain_at_once_do_not_wait_for_each_other(pool: Pool) -> 
         await eventually(lambda: one.settled("completed"))
         async with asyncio.timeout(2):
             await asyncio.gather(*(one.workers[0].drain(1) for _ in range(2)))
+
+
+@URLS
+async def test_a_job_that_has_not_begun_when_the_grace_is_over_is_handed_back(
+    pool: Pool, redis_url: str, with_redis: bool
+) -> None:
+    """Its slot has it, but it does not run yet: nothing is there to be cancelled."""
+    go_on, between = asyncio.Event(), asyncio.Event()
+
+    async def hesitate(_context: object) -> None:
+        between.set()
+        await go_on.wait()
+
+    async with replica(pool, redis_url if with_redis else None) as one:
+        (worker,) = one.workers
+        worker._worker.before_process = [hesitate]
+        await one.work()
+        job_id = await one.submit(1)
+        await between.wait()
+        draining = asyncio.create_task(worker.drain(0))
+        await eventually(lambda: worker._grace_over)
+        go_on.set()
+        await draining
+        job = await one.engine.get(job_id)
+        assert (job.state, job.attempts, one.script.started) == (JobState.WAITING, 0, [])
+
+
+@URLS
+async def test_F_an_attempt_that_ended_is_settled_though_its_slot_is_stopped_before_the_queue_rests(
+    pool: Pool, redis_url: str, with_redis: bool
+) -> None:
+    async def rest(_args: dict[str, Any], _context: object) -> None:
+        raise Snooze("421", after_s=60, pause_queue=True)
+
+    async with replica(pool, redis_url if with_redis else None, script=Script(behave=rest)) as one:
+        job_id = await one.submit(1)
+        (claimed,) = (await one.store.claim_due(policy(), 1)).jobs
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM queues FOR UPDATE")  # the pause waits for it
+            running = asyncio.create_task(one.executor.run(claimed, time.monotonic()))
+            await eventually(lambda: _waits_for_a_lock(pool))
+            running.cancel()
+            await asyncio.wait([running])
+        await eventually(lambda: one.settled("snoozed"))
+        job = await one.engine.get(job_id)
+        assert (job.state, job.attempts, one.executor.performing(QUEUE)) == (JobState.WAITING, 0, 0)
+        assert not one.executor.running
+
+
+@URLS
+async def test_D_E_a_limited_queue_has_one_fetch_under_way(pool: Pool, redis_url: str, with_redis: bool) -> None:
+    """A second one could take the last permits for lower priorities than the first has claimed."""
+    ends = asyncio.Semaphore(0)
+
+    async def wait(_args: dict[str, Any], _context: object) -> None:
+        await ends.acquire()
+
+    limited = policy(concurrency=4, rate=rate(100, 60_000))
+    async with replica(pool, redis_url if with_redis else None, queue=limited, script=Script(behave=wait)) as one:
+        await one.engine.submit_many([_job(n) for n in range(12)])
+        await one.work()
+        await eventually(lambda: len(one.script.started) == 4)  # all that was asked for: jobs are plenty
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM queues FOR UPDATE")  # fetches wait for it
+            ends.release()
+            await eventually(lambda: _waits_for_a_lock(pool))
+            for _ in range(3):
+                ends.release()
+            await eventually(partial(_completed, one, 4))
+            assert len(one.dispatcher._fetches) == 1
+        for _ in range(8):
+            ends.release()
+        await eventually(partial(_completed, one, 12))
