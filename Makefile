@@ -18,6 +18,9 @@ unexport VIRTUAL_ENV
 # The machine's own certificate store: behind a company proxy uv's built-in list is not enough.
 export UV_SYSTEM_CERTS ?= true
 
+# How many tests run at the same time.
+JOBS ?= 2
+
 .PHONY: help dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
 
 help: ## This list
@@ -29,8 +32,10 @@ dev: sync-dev ## Run it here, with PostgreSQL and an inbox; ARGS="--redis --port
 migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="status"
 	@exec $(BIN)/gateway migrate $(ARGS)
 
+# Most tests wait for processes: two at a time take little more than half the time. Each has servers of its own, unless
+# yours are named: then one after the other.
 test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(if $(TEST_DATABASE_URL)$(TEST_REDIS_URL),0,$(JOBS)) --dist loadfile $(ARGS)
 
 fault: sync ## Kill, stop and cut servers: the tests, random histories, then random faults; RUNS=200, SEED=1 for these alone
 	@$(if $(SEED),,$(BIN)/pytest -m fault $(ARGS))
