@@ -16,6 +16,9 @@ from gateway.web import docs, health, jobs_admin, metrics, models_admin, queue_c
 from gateway.web.auth import Authenticator, check_access_declared
 from gateway.web.channel_access import channel_access
 from gateway.web.clients import Clients
+from gateway.web.dashboard import dashboard_router
+from gateway.web.dashboard.frame import Dashboard
+from gateway.web.dashboard.outage import RedisHistory
 from gateway.web.errors import exception_handlers
 from gateway.web.event_streams import events_route
 from gateway.web.intake import PER_CONNECTION, Intake
@@ -32,6 +35,9 @@ def create_app(runtime: Runtime) -> Litestar:
     settings = runtime.settings
     authenticator = Authenticator(settings, runtime.platform.pool, runtime.dev.token)
 
+    history = RedisHistory()
+    runtime.events.subscribe(history.on_event)
+    dashboard = Dashboard(runtime, authenticator, history)
     access = channel_access(runtime.features, runtime.engine.registry)
     clients = Clients(settings, runtime.realtime.hub, authenticator, access, runtime.metrics.realtime)
 
@@ -47,7 +53,7 @@ def create_app(runtime: Runtime) -> Litestar:
             await authenticator.stop()
 
     app = Litestar(
-        route_handlers=_routes(runtime),
+        route_handlers=_routes(runtime, dashboard),
         guards=[authenticator.guard, demand_sound_request],
         dependencies={
             "platform": Provide(_always(runtime.platform), sync_to_thread=False),
@@ -69,12 +75,12 @@ def create_app(runtime: Runtime) -> Litestar:
     return app
 
 
-def _routes(runtime: Runtime) -> list[Any]:
+def _routes(runtime: Runtime, dashboard: Dashboard) -> list[Any]:
     routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
     if runtime.settings.serves_api:
         routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
         routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin, workers_health]
-        routes += [realtime_socket, events_route]
+        routes += [realtime_socket, events_route, dashboard_router(dashboard)]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes
 

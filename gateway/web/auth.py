@@ -23,6 +23,7 @@ from gateway.web.jwks import JwksKeys, KeysUnavailable
 from gateway.web.keys import Pool, find_key, record_use
 from gateway.web.local import refuse_foreign_pages
 from gateway.web.machines import MACHINE_CALLER, MachineDoor
+from gateway.web.session import token_of
 from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
 
 __all__ = ["Authenticator", "check_access_declared", "mint_token"]
@@ -97,8 +98,11 @@ class Authenticator:
 
     def authorization_of(self, connection: Connection, handler: BaseRouteHandler) -> str | None:
         """Browsers send no header with a WebSocket or an event stream: routes of those, ``opt={"query_token": True}``,
-        take ``?token=`` where the settings allow it."""
+        take ``?token=`` where the settings allow it. Pages, ``opt={"session": True}``, take the session's cookie."""
         header = connection.headers.get("authorization")
+        if header is None and handler.opt.get("session"):
+            token = token_of(connection)
+            return f"Bearer {token}" if token else None
         if header is None and self._query_tokens and handler.opt.get("query_token"):
             token = connection.query_params.get("token")
             return f"Bearer {token}" if token else None

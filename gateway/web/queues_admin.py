@@ -28,7 +28,7 @@ from gateway.web.queues_schemas import (
 
 ADMIN_PATH = "/api/v1/admin"
 BULL_BOARD_PATH = "/admin/queues/api/queues"
-BULL_BOARD_COUNTS = ("active", "waiting", "completed", "failed", "delayed")
+BULL_BOARD_COUNTS = ("active", "waiting", "completed", "failed")
 PAUSE_MAX = timedelta(days=366)
 
 READ = {"access": Scope.ADMIN_READ}
@@ -123,9 +123,9 @@ class WorkersAdmin(Controller):
         return _success([worker_view(replica) for replica in await platform.engine.replicas()])
 
 
-@get(BULL_BOARD_PATH, opt=READ, summary="Queues as Bull Board lists them", tags=["admin"])
+@get(BULL_BOARD_PATH, opt=READ | {"session": True}, summary="Queues as Bull Board lists them", tags=["admin"])
 async def bull_board_queues(platform: ThePlatform) -> dict[str, Any]:
-    """Exactly the keys of document 003, so that what reads Bull Board's list reads this."""
+    """Exactly the keys of document 002, so that what reads Bull Board's list reads this."""
     counts = await platform.engine.all_counts()
     return {
         "queues": [

@@ -14,6 +14,8 @@ from gateway.access import PUBLIC
 from gateway.problem import Problem
 from gateway.web.invalid_body import NAME_MAX, suggestion
 
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NOTHING: Final = frozenset({b"", b"{}", b"null"})  # some clients always send a body
 _NAMED_MAX: Final = 50  # parameters in one answer
@@ -24,7 +26,7 @@ async def demand_sound_request(connection: ASGIConnection[Any, Any, Any, Any], h
     given twice, and for a body where it takes none; 415 ``unsupported_media_type`` for a body that does not say that it
     is JSON.
 
-    The route names its parameters in ``opt={"query": (...)}``.
+    The route names its parameters in ``opt={"query": (...)}``; pages with a form, ``opt={"form": True}``, take that.
     """
     method = connection.scope.get("method")
     # Health and metrics are asked by machines that may add parameters of their own.
@@ -33,7 +35,7 @@ async def demand_sound_request(connection: ASGIConnection[Any, Any, Any, Any], h
     known: tuple[str, ...] = handler.opt.get("query", ())
     _check_query(connection, known)
     if method in _WITH_BODY and _has_body(connection):
-        _check_media_type(connection)
+        _check_media_type(connection, FORM if handler.opt.get("form") else JSON)
         if not _takes_body(handler):
             await _refuse_body(connection, known)
 
@@ -57,15 +59,16 @@ def _has_body(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
     return "transfer-encoding" in connection.headers or connection.headers.get("content-length", "0") != "0"
 
 
-def _check_media_type(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+def _check_media_type(connection: ASGIConnection[Any, Any, Any, Any], wanted: str) -> None:
     encoding = connection.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise _unsupported(f"Content-Encoding {encoding[:40]!r} is not taken: send the body as it is")
-    # A browser asks before it sends this type for a page of another site; without a type, or with text, it does not.
+    # A browser asks before it sends JSON for a page of another site; without a type, with text or with a form it does
+    # not: routes that take forms look where they come from.
     given = connection.headers.get("content-type", "")
     media_type, *parameters = [part.strip() for part in given.lower().split(";")]
-    if media_type != "application/json":
-        raise _unsupported(f"Content-Type is {given[:80]!r}, not application/json")
+    if media_type != wanted:
+        raise _unsupported(f"Content-Type is {given[:80]!r}, not {wanted}")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
@@ -73,6 +76,8 @@ def _check_media_type(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
 
 
 def _takes_body(handler: BaseRouteHandler) -> bool:
+    if handler.opt.get("form"):
+        return True
     parameters = handler.parsed_fn_signature.parameters
     return "data" in parameters or "body" in parameters
 

@@ -1,0 +1,31 @@
+"""The dashboard for administrators, ``/admin/queues``: pages made by the server, useful without scripts."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.di import Provide
+
+from gateway.web.dashboard import events, login, overview
+from gateway.web.dashboard.assets import ADDRESS, asset_route
+from gateway.web.dashboard.frame import Dashboard
+from gateway.web.dashboard.problems import page_handlers
+from gateway.web.session import demand_same_origin
+
+__all__ = ["dashboard_router"]
+
+
+def dashboard_router(dashboard: Dashboard) -> Router:
+    return Router(
+        ADDRESS,
+        route_handlers=[
+            asset_route,
+            login.login_page,
+            login.sign_in,
+            login.sign_out,
+            overview.overview,
+            events.events_route,
+        ],
+        guards=[demand_same_origin],
+        dependencies={"dashboard": Provide(lambda: dashboard, sync_to_thread=False)},
+        exception_handlers=page_handlers(dashboard),
+    )

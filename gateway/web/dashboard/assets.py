@@ -1,0 +1,55 @@
+"""The dashboard's own files: read once, served under an address that names their content, so browsers keep them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from litestar import Response, get
+from litestar.params import FromPath
+
+from gateway.access import PUBLIC
+from gateway.problem import Problem
+
+ADDRESS: Final = "/admin/queues"
+_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    content: bytes
+    media_type: str
+
+    @property
+    def path(self) -> str:
+        """Below the dashboard's address."""
+        return f"static/{sha256(self.content).hexdigest()[:16]}/{self.name}"
+
+
+def _load() -> dict[str, Asset]:
+    found = {}
+    for entry in files(__package__).joinpath("static").iterdir():
+        ending = entry.name.rpartition(".")[2]
+        if ending in _TYPES:
+            found[entry.name] = Asset(name=entry.name, content=entry.read_bytes(), media_type=_TYPES[ending])
+    return found
+
+
+ASSETS: Final = _load()
+
+
+@get("/static/{digest:str}/{name:str}", opt={"access": PUBLIC}, include_in_schema=False)
+async def asset_route(digest: FromPath[str], name: FromPath[str]) -> Response[Any]:
+    asset = ASSETS.get(name)
+    if asset is None or asset.path != f"static/{digest}/{name}":
+        raise Problem(404, "not_found", "There is no such file in this version")
+    # As a media type it would get a second charset.
+    headers = {"Content-Type": asset.media_type, "Cache-Control": _FOR_EVER}
+    return Response(asset.content, headers=headers)

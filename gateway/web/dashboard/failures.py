@@ -1,0 +1,72 @@
+"""Failures grouped by what went wrong, however the ids and addresses in their words differ. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+_DIFFERENT: Final = (
+    (re.compile(r"[\w.+%'•*-]+@[\w•*-]+(?:\.[\w-]+)+"), "<address>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"https?://[^\s'\"<>]+"), "<address>"),
+    (re.compile(r"\b\d+(?:\.\d+)+\b"), "<n>"),
+)
+# A reply or status code (three digits that stand alone) says what went wrong: it stays.
+_NUMBER: Final = re.compile(r"(?<![\w.])(?!\d{3}(?![\w]))\d+(?![\w])")
+_PART_MAX: Final = 60  # characters of an error that are looked for
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    queue: str
+    error: str
+    at: datetime
+
+
+class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """``error``: one for all. ``part``: words that all of them have, to find them by; None: there are none."""
+
+    queue: str
+    error: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    part: str | None
+
+
+def normalised(error: str) -> str:
+    """The first line, with what differs from job to job replaced."""
+    line = error.strip().splitlines()[0] if error.strip() else "(no message)"
+    for pattern, word in _DIFFERENT:
+        line = pattern.sub(word, line)
+    return _NUMBER.sub("<n>", line)
+
+
+def grouped(failures: Iterable[Failure]) -> list[FailureGroup]:
+    """Groups, the largest first."""
+    found: dict[tuple[str, str], list[Failure]] = {}
+    for failure in failures:
+        found.setdefault((failure.queue, normalised(failure.error)), []).append(failure)
+    groups = [
+        FailureGroup(
+            queue=queue,
+            error=error,
+            count=len(members),
+            first_at=min(member.at for member in members),
+            last_at=max(member.at for member in members),
+            part=_part(error),
+        )
+        for (queue, error), members in found.items()
+    ]
+    return sorted(groups, key=lambda group: (-group.count, group.queue, group.error))
+
+
+def _part(error: str) -> str | None:
+    """The longest run of words without a replaced one, fit for the search by error."""
+    runs = [run.strip() for run in re.split(r"<(?:n|id|address)>", error)]
+    longest = max(runs, key=len)[:_PART_MAX].strip()
+    return longest if len(longest) >= 4 and longest.isprintable() and '"' not in longest else None

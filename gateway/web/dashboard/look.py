@@ -1,0 +1,109 @@
+"""Pages from templates. Escaping is on for everything; characters that hide or turn text round are written out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+_CONTROL: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def visible(value: Any) -> Any:
+    """Text in which nothing is hidden: control characters, and those that turn the direction, as their codes."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+    return value
+
+
+def duration(seconds: float | None) -> str:
+    """``91 ms``, ``2.6 s``, ``3 m 20 s``, ``2 d 4 h``."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    parts: list[str] = []
+    for size, unit in _UNITS:
+        number, left = divmod(left, size)
+        if number or parts:
+            parts.append(f"{number} {unit}" if number else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def moment(value: datetime | None) -> Markup:
+    """A time as its distance from now, the exact one beside it for programs and on hover."""
+    if value is None:
+        return Markup("-")
+    exact = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    away = (datetime.now(UTC) - value).total_seconds()
+    if abs(away) < 1:
+        words = "now"
+    else:
+        # Without tenths: they would change while one reads.
+        rounded = float(round(abs(away)))
+        words = (
+            f"{duration(rounded)} ago".replace(".0 s", " s")
+            if away > 0
+            else f"in {duration(rounded)}".replace(".0 s", " s")
+        )
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, words)
+
+
+def number(value: int) -> Markup:
+    """With separators; a zero is no news, and looks so."""
+    return Markup('<span class="zero">0</span>') if value == 0 else escape(f"{value:,}")
+
+
+def segment(value: object) -> str:
+    """As one segment of an address."""
+    return quote(str(value), safe="")
+
+
+def short_id(value: object) -> str:
+    text = str(value)
+    return f"{text[:8]}…{text[-4:]}" if len(text) == 36 else text
+
+
+def clipped(text: str | None, most: int = 120) -> str:
+    """One line of at most ``most`` characters."""
+    if not text:
+        return ""
+    line = " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text[: most * 4]).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "clipped": clipped,
+        "duration": duration,
+        "moment": moment,
+        "number": number,
+        "segment": segment,
+        "short_id": short_id,
+    }
+    return environment
+
+
+TEMPLATES: Final = _environment()

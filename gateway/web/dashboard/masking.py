@@ -1,0 +1,69 @@
+"""What of a job's argument people may see: secrets go by their key, what people wrote by the reader's role. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from gateway.infra.log import MASK
+
+CONTENT_MASK: Final = "••• (your role may not read it)"
+SHOWN_MAX: Final = 20_000  # characters of one document on a page
+_SECRET: Final = re.compile(
+    r"(pass(word|wd|phrase)?|pwd|secret|token|api[_-]?key|authorization|cookie|credentials?|private[_-]?key|signature)s?$",
+    re.IGNORECASE,
+)
+# Bodies of mails, prompts and what models answered.
+_CONTENT: Final = frozenset(
+    {"text", "html", "body", "content", "prompt", "message", "messages", "input", "output", "question", "answer"}
+)
+
+
+def masked(value: Any, *, content: bool) -> Any:
+    """``value`` with secrets replaced; without ``content`` also what people and models wrote."""
+    if isinstance(value, dict):
+        return {key: _member(str(key), inner, content) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(inner, content=content) for inner in value]
+    return value
+
+
+def _member(key: str, value: Any, content: bool) -> Any:
+    if value is None:
+        return None
+    if is_secret(key):
+        return MASK
+    if not content and key.lower() in _CONTENT:
+        return CONTENT_MASK
+    return masked(value, content=content)
+
+
+def is_secret(key: str) -> bool:
+    return _SECRET.search(key) is not None
+
+
+def is_hidden(path: str, *, content: bool) -> bool:
+    """Would a look for values at this path (dotted) tell what is masked?"""
+    return any(is_secret(key) or (not content and key.lower() in _CONTENT) for key in path.split("."))
+
+
+def unmasked(edited: Any, original: Any) -> Any:
+    """``edited`` with each mask that was left replaced by what it hides in ``original``."""
+    if edited in (MASK, CONTENT_MASK):
+        return original
+    if isinstance(edited, dict) and isinstance(original, dict):
+        return {key: unmasked(inner, original.get(key)) for key, inner in edited.items()}
+    if isinstance(edited, list) and isinstance(original, list):
+        rest = [None] * max(0, len(edited) - len(original))
+        return [unmasked(inner, old) for inner, old in zip(edited, [*original, *rest], strict=False)]
+    return edited
+
+
+def pretty(value: Any) -> str:
+    """As JSON for reading: whole, or its beginning and a word about the rest."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode("utf-8", "replace")
+    if len(text) <= SHOWN_MAX:
+        return text
+    return f"{text[:SHOWN_MAX]}\n… {len(text) - SHOWN_MAX} more characters"

@@ -1,0 +1,69 @@
+"""What was refused, as a page for people; who has not signed in is sent to do so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from litestar import Request, Response
+from litestar.response import Redirect
+from litestar.types import ExceptionHandlersMap
+
+from gateway.web.dashboard.frame import Dashboard, Page, base, respond, wants_json
+from gateway.web.errors import exception_handlers
+from gateway.web.session import session_cookie, token_of
+
+_TITLES: Final = {
+    400: "That cannot be asked",
+    403: "You may not do this",
+    404: "There is no such thing",
+    409: "It could not be done",
+    429: "Too many",
+    503: "This page cannot be loaded now",
+}
+_NEXT_MAX: Final = 1500
+
+AnyRequest = Request[Any, Any, Any]
+Handler = Callable[[AnyRequest, Any], Response[Any]]
+
+
+def page_handlers(dashboard: Dashboard) -> ExceptionHandlersMap:
+    """The application's answers to each exception, as pages."""
+    return {kind: _as_page(dashboard, handler) for kind, handler in exception_handlers().items()}
+
+
+def _as_page(dashboard: Dashboard, handler: Handler) -> Handler:
+    def answer(request: AnyRequest, error: Any) -> Response[Any]:
+        plain = handler(request, error)
+        if wants_json(request):
+            return plain
+        status = plain.status_code or 500
+        if status == 401:
+            return _to_login(request)
+        page = Page(
+            template="problem.html",
+            title=_TITLES.get(status, "Something went wrong"),
+            place="",
+            data={"problem": plain.content["error"], "status": status, "again": request.method == "GET"},
+            status=status,
+        )
+        shown = respond(request, dashboard, page)
+        for name, value in plain.headers.items():
+            if name.lower() != "content-type":
+                shown.headers[name] = value
+        return shown
+
+    return answer
+
+
+def _to_login(request: AnyRequest) -> Response[Any]:
+    query = ""
+    if request.method == "GET":
+        path = request.url.path.removeprefix(str(request.scope.get("root_path", "")))
+        wanted = f"{path}?{request.url.query}" if request.url.query else path
+        query = f"?{urlencode({'next': wanted})}" if len(wanted) <= _NEXT_MAX else ""
+    answer = Redirect(f"{base(request)}/login{query}", status_code=303)
+    if token_of(request) is not None:  # it has expired or was revoked
+        answer.set_cookie(session_cookie(request, None))
+    return answer

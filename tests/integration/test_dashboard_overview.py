@@ -1,0 +1,105 @@
+"""The overview: what it says of queues, failures and outages, with how many statements, and in what time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.access import Role
+from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
+from gateway.infra.migrate import migrate
+from tests.support.eventually import eventually
+from tests.support.pages import PAGES, Dashboard, dashboard, statements
+
+
+@pytest.fixture
+async def board(database_url: str) -> AsyncIterator[Dashboard]:
+    async with dashboard(database_url) as made:
+        made.sign_in()
+        yield made
+
+
+async def test_queues_stand_there_with_numbers_and_why_they_wait(board: Dashboard) -> None:
+    for _ in range(3):
+        await board.submit()
+    await board.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    page = await board.page()
+    page.sound()
+    assert "email-queue" in page.text
+    assert "no live replica takes jobs of this queue" in page.text
+    assert "No replica works on email-queue. 3 jobs wait, the oldest for" in page.text
+    assert f"{PAGES}/queue/email-queue?status=waiting" in page.links()
+
+
+async def test_a_paused_queue_says_until_when_and_why(board: Dashboard) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    await board.runtime.engine.pause("email-queue", until=until, reason="provider <b>429</b>")
+    page = await board.page()
+    assert f"email-queue is paused until {until:%Y-%m-%d %H:%M:%S} UTC" in page.text
+    assert 'Reason: "provider <b>429</b>"' in page.text
+    assert not page.all("b")
+
+
+async def test_failures_are_grouped_by_what_they_have_in_common(board: Dashboard) -> None:
+    for name in ("ada", "bob", "eve"):
+        await board.fail(await board.submit(), f"SMTP 550 no mailbox for {name}@example.com, try {len(name) * 1234}")
+    await board.fail(await board.submit(), "TimeoutError after 600 s")
+    page = await board.page()
+    assert "SMTP 550 no mailbox for <address>, try <n>" in page.text
+    found = [link for link in page.links() if "q=error" in link]
+    assert len(found) == 2
+    assert "no%20mailbox%20for" in found[0]
+
+
+async def test_bull_board_list_is_that_of_document_002(board: Dashboard) -> None:
+    await board.submit()
+    found = (await board.http.get("/admin/queues/api/queues")).json()
+    assert list(found) == ["queues"]
+    assert {"name": "email-queue", "counts": {"active": 0, "waiting": 1, "completed": 0, "failed": 0}} in found[
+        "queues"
+    ]
+
+
+async def test_a_page_costs_few_statements_however_many_jobs(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        await board.fail(await board.submit(), f"error {number}")
+    with statements(monkeypatch) as counted:
+        await board.page()
+    assert len(counted) == 4, counted
+
+
+async def test_with_redis_gone_it_renders_within_a_second_and_says_since_when(
+    database_url: str, own_valkey: Callable[..., EmbeddedValkey]
+) -> None:
+    server = own_valkey()
+    async with dashboard(database_url, redis_url=server.url) as board:
+        board.sign_in(Role.VIEWER)
+
+        await eventually(lambda: board.runtime.mode == "queue")
+        assert "Redis does not answer" not in (await board.page()).text
+        server.kill()
+        await eventually(lambda: board.runtime.mode == "direct")
+        began = time.perf_counter()
+        page = await board.page()
+        assert time.perf_counter() - began < 1
+        assert "Redis does not answer since" in page.text
+        assert "run and shown from PostgreSQL" in page.text
+        assert "You can look but not change." in page.text
+
+
+async def test_with_postgresql_gone_the_page_says_so(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
+    server = own_postgres()
+    await migrate(server.dsn)
+    async with dashboard(server.dsn) as board:
+        board.sign_in()
+        await board.page()
+        server.kill()
+        answer = await board.http.get(PAGES)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "The database does not answer" in answer.text
+        assert "asyncpg" not in answer.text

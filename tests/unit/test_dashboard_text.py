@@ -1,0 +1,137 @@
+"""What pages do to text before anybody reads it: masks, groups of errors, the search box, times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from gateway.infra.log import MASK
+from gateway.problem import Problem
+from gateway.web.dashboard.failures import Failure, grouped, normalised
+from gateway.web.dashboard.look import clipped, duration, moment, visible
+from gateway.web.dashboard.masking import CONTENT_MASK, SHOWN_MAX, masked, pretty, unmasked
+from gateway.web.dashboard.search_box import parse_box
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "key", ["password", "apiKey", "api_key", "X-Auth-Token", "clientSecret", "AUTHORIZATION", "privateKey", "cookies"]
+)
+def test_secrets_are_masked_by_their_key_at_any_depth(key: str) -> None:
+    assert masked({"a": [{key: {"deep": 1}}]}, content=True) == {"a": [{key: MASK}]}
+
+
+def test_what_people_wrote_is_for_those_who_may_read_it() -> None:
+    args = {"message": "hello", "userId": 7, "token": None}
+    assert masked(args, content=True) == args
+    assert masked(args, content=False) == {"message": CONTENT_MASK, "userId": 7, "token": None}
+
+
+def test_masks_that_were_left_alone_stand_for_what_they_hide() -> None:
+    original = {"password": "hunter2", "list": [{"token": "t"}], "n": 1}
+    edited = masked(original, content=True) | {"n": 2}
+    assert unmasked(edited, original) == original | {"n": 2}
+    assert unmasked({"new": MASK}, original) == {"new": None}
+
+
+def test_a_huge_document_is_shown_in_part() -> None:
+    text = pretty({"a": "x" * 2_000_000})
+    assert len(text) < SHOWN_MAX + 100
+    assert text.endswith("more characters")
+
+
+def test_numbers_of_any_size_stay_as_they_are() -> None:
+    assert "9007199254740993" in pretty({"n": 9007199254740993})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("550 no mailbox ada@example.com", "550 no mailbox bob@example.org"),
+        ("job 0198c1d2-0000-7000-8000-000000000001 gone", "job 0198c1d2-0000-7000-8000-000000000002 gone"),
+        ("after 600 s, try 12345", "after 600 s, try 7"),
+        ("GET https://a.example/x?y=1 failed\ntraceback 1", "GET https://a.example/z failed\ntraceback 2"),
+    ],
+)
+def test_errors_that_differ_in_ids_are_one(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+def test_reply_codes_tell_errors_apart() -> None:
+    assert normalised("SMTP 550 no") != normalised("SMTP 451 no")
+
+
+def test_groups_come_the_largest_first_and_can_be_searched_for() -> None:
+    failures = [Failure(queue="q", error=f"no mailbox u{n}@x.example", at=NOW + timedelta(hours=n)) for n in range(3)]
+    first, second = grouped([*failures, Failure(queue="q", error="", at=NOW)])
+    assert (first.count, first.part, first.first_at, first.last_at) == (3, "no mailbox", NOW, NOW + timedelta(hours=2))
+    assert second.error == "(no message)"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", {}),
+        ("0198c1", {"q": "0198c1"}),
+        ('to:ada@example.com error:"mailbox full" 0198c1', {"recipient": "ada@example.com", "error": "mailbox full", "q": "0198c1"}),
+        ("tag:kind:receipt status:failed", {"tag": "kind:receipt", "state": "failed"}),
+        ("args.userId:42", {"q": "args.userId:42"}),
+        ("connection refused", {"q": "connection refused"}),
+        ("key:receipt:54", {"q": "key:receipt:54"}),
+        ('"', {"q": '"'}),
+    ],
+)  # fmt: skip
+def test_the_search_box_understands(text: str, found: dict[str, str]) -> None:
+    assert parse_box(text, content=True) == found
+
+
+@pytest.mark.parametrize("text", ["x" * 501, "to:a@b.c to:d@e.f", "args.password:a", "args.a.token:b"])
+def test_the_search_box_refuses(text: str) -> None:
+    with pytest.raises(Problem) as refused:
+        parse_box(text, content=True)
+    assert refused.value.status == 400
+
+
+def test_viewers_cannot_guess_what_is_hidden_from_them() -> None:
+    with pytest.raises(Problem):
+        parse_box("args.message:secret plan", content=False)
+    assert parse_box("args.message:plan", content=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("a\u202eb", "a\\u202eb"), ("a\x00b", "a\\u0000b"), ("\u200bz", "\\u200bz"), ("é\n", "é\n"), (7, 7), (None, None)],
+)
+def test_nothing_is_hidden_in_text(value: Any, shown: Any) -> None:
+    assert visible(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "-"),
+        (0.091, "91 ms"),
+        (2.6, "2.6 s"),
+        (41, "41 s"),
+        (200, "3 m 20 s"),
+        (3600, "1 h"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_times_say_the_exact_one_too() -> None:
+    shown = str(moment(datetime.now(UTC) - timedelta(minutes=2)))
+    assert "2 m ago" in shown
+    assert 'datetime="20' in shown
+    assert "in 1 h" in str(moment(datetime.now(UTC) + timedelta(hours=1)))
+
+
+def test_long_text_is_one_line() -> None:
+    assert clipped("a\nb  c") == "a b c"
+    assert len(clipped("x" * 1_000_000)) == 120
