@@ -21,10 +21,10 @@ export UV_SYSTEM_CERTS ?= true
 # How many tests run at the same time.
 JOBS ?= 2
 
-.PHONY: help dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
+.PHONY: help autoscale-demo dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 dev: sync-dev ## Run it here, with PostgreSQL and an inbox; ARGS="--redis --port 0"
 	@exec $(BIN)/gateway dev $(ARGS)
@@ -47,6 +47,9 @@ bench: sync ## Measure; one JSON line each; ARGS="submit"
 
 bench-peers: sync ## Measure beside BullMQ (needs node) and Procrastinate; ARGS="--rounds 1"
 	@$(BIN)/python -m bench.peers --uv $(UV) $(ARGS)
+
+autoscale-demo: sync ## Watch real processes being scaled by what they show at /metrics
+	@$(BIN)/python -m tests.acceptance.autoscale_demo
 
 check: lint types imports dockerfile test ## What CI runs
 

@@ -114,13 +114,17 @@ class Scaler:
 
     def decide(self, now: float, current: int, proposals: Iterable[int | None]) -> int:
         """How many there should be now. ``current``: how many were last asked for; ``proposals``: one of each metric,
-        None where it has no answer. The caller makes it so."""
+        None where it has no answer. The caller makes it so, or calls ``not_made``."""
         if not self._wishes:
             self._wishes.append((now, current))
         wanted = self._within_limits(now, current, proposals)
         if wanted != current:
             self._changes.append((now, wanted - current))
         return wanted
+
+    def not_made(self) -> None:
+        """The change that was decided last could not be made: it limits no further one."""
+        self._changes.pop()
 
     def _within_limits(self, now: float, current: int, proposals: Iterable[int | None]) -> int:
         if current == 0:

@@ -95,6 +95,13 @@ def test_policies_count_what_changed_within_their_period() -> None:
     assert scaler.decide(60, 12, [50]) == 14
 
 
+def test_a_change_that_could_not_be_made_limits_no_other() -> None:
+    scaler = Scaler(1, 100, Behavior(up=Rules(0.0, (Policy("Pods", 2, 60.0),))))
+    assert scaler.decide(0, 10, [50]) == 12
+    scaler.not_made()
+    assert scaler.decide(15, 10, [50]) == 12
+
+
 def test_the_smallest_change_or_none_can_be_chosen() -> None:
     policies = (Policy("Pods", 2, 15.0), Policy("Percent", 100, 15.0))
     assert Scaler(1, 100, Behavior(up=Rules(0.0, policies, "Min"))).decide(0, 10, [50]) == 12
