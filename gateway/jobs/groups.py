@@ -159,7 +159,9 @@ class Groups:
         return False
 
     async def prune(self) -> None:
-        """A chore: starts that no window counts any more."""
+        """A chore: windows that nobody goes by any more, and starts that no window counts."""
+        rated = [policy.name for policy in self._registry.queues if policy.group_rate is not None]
+        await self._pool.execute(SQL["forget_group_windows"], rated)
         await self._pool.execute(SQL["prune_group_starts"])
 
 

@@ -129,6 +129,50 @@ async def test_without_a_group_rate_no_start_is_noted(pool: Pool, store: Store) 
     assert await pool.fetchval("SELECT count(*) FROM group_starts") == 0
 
 
+async def test_D_replicas_with_other_group_rates_do_not_make_each_other_forget_starts(pool: Pool, store: Store) -> None:
+    """A deploy that brings, changes or takes away a group rate."""
+    declared = policy(group_rate=rate(3, 60_000))
+    groups, unlimited = groups_of(pool, declared), groups_of(pool, policy())
+    shorter = groups_of(pool, policy(group_rate=rate(3, 1000)))
+    await insert(store, "a", 20)
+    assert await groups.give(QUEUE, ["a"]) == 3
+    await unlimited.give(QUEUE, ["b"])
+    assert len(await end(store, declared, 1)) == 1
+    await shorter.give(QUEUE, ["b"])
+    assert len(await end(store, declared, 2)) == 2
+    await pool.execute("UPDATE group_starts SET at = at - interval '2 seconds'")
+    assert await shorter.give(QUEUE, ["a"]) == 3, "its own window has none of them"
+    assert len(await end(store, declared, 3)) == 3
+    await unlimited.prune()
+    assert await pool.fetchval("SELECT count(*) FROM group_starts") == 6
+    assert await groups.give(QUEUE, ["a"]) == 0
+    for each in (groups, shorter):
+        await each.stop()
+
+
+async def test_a_window_that_nobody_goes_by_is_shortened_and_then_cleared(pool: Pool, store: Store) -> None:
+    async def window() -> int | None:
+        found: int | None = await pool.fetchval("SELECT group_window_ms FROM queues WHERE name = $1", QUEUE)
+        return found
+
+    groups, shorter = (groups_of(pool, policy(group_rate=rate(3, length))) for length in (60_000, 1000))
+    unlimited = groups_of(pool, policy())
+    await groups.give(QUEUE, ["a"])
+    await pool.execute("UPDATE queues SET group_window_at = now() - interval '59 minutes'")
+    await shorter.give(QUEUE, ["a"])
+    assert await window() == 60_000
+    await groups.give(QUEUE, ["a"])
+    assert await pool.fetchval("SELECT now() - group_window_at < interval '1 minute' FROM queues"), "it is in use"
+    await pool.execute("UPDATE queues SET group_window_at = now() - interval '62 minutes'")
+    await shorter.give(QUEUE, ["a"])
+    assert await window() == 1000
+    await pool.execute("UPDATE queues SET group_window_at = now() - interval '3 hours'")
+    await shorter.prune()
+    assert await window() == 1000, "it has this rate itself"
+    await unlimited.prune()
+    assert await window() is None
+
+
 async def test_a_job_that_came_too_late_to_start_gets_no_turn(pool: Pool, store: Store) -> None:
     groups = groups_of(pool, policy(group_concurrency=1))
     late = await insert(store, "a", 1)
