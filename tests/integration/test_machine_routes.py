@@ -23,7 +23,7 @@ ROUTES = [
     ("POST", f"{WORKERS}/process-email-queue"),
     ("POST", f"{WORKERS}/cleanup-email-logs"),
     ("POST", f"{WORKERS}/orchestration/batch"),
-    ("POST", f"{WORKERS}/orchestration/project/{uuid7()}"),
+    ("POST", f"{WORKERS}/orchestration/project/00000000-0000-7000-8000-000000000000"),
     ("POST", f"{WORKERS}/orchestration/retry-failed"),
     ("POST", f"{WORKERS}/orchestration/cleanup"),
     ("GET", f"{WORKERS}/health"),
