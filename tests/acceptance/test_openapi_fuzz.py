@@ -90,6 +90,9 @@ async def known(gateway: GatewayProcess) -> Known:
     await call.post("/api/v1/admin/keys", json={"name": "fuzzed", "scopes": ["emails:read"]})
     project = (await call.post("/api/v1/projects", json={"name": "Fuzzed"})).json()["data"]["id"]
     await call.post("/api/v1/orchestration/schedules", json={"projectId": project, "preset": "daily"})
+    for job_type in ("batch", "single_agent"):  # without a key of a provider they fail at once
+        agent = {"agentSlug": "general"} if job_type == "single_agent" else {}
+        await call.post("/api/v1/orchestration/jobs", json={"projectId": project, "jobType": job_type, **agent})
     await call.post("/api/v1/orchestration/triggers", json={"projectId": project, "name": "Fuzzed"})
     asked = [(await call.post(path, json={"message": "Hello"})).json()["data"] for path in ASKING]
     found = {
@@ -100,6 +103,7 @@ async def known(gateway: GatewayProcess) -> Known:
             "operation_id": "/api/v1/admin/operations",
             "key_id": "/api/v1/admin/keys",
             "worker_id": "/api/v1/admin/workers",
+            "run_id": "/api/v1/orchestration/jobs",
             "schedule_id": "/api/v1/orchestration/schedules",
             "trigger_id": "/api/v1/orchestration/triggers",
             "project_id": "/api/v1/projects",
@@ -128,6 +132,8 @@ def requests_for(operation: APIOperation[Any], mode: GenerationMode, known: Know
                 case.path_parameters[name] = draw(st.sampled_from(known[name]))
         if isinstance(case.body, dict) and "to" in case.body and draw(st.booleans()):
             case.body |= SENDABLE
+        if isinstance(case.body, dict) and "projectId" in case.body and draw(st.booleans()):
+            case.body["projectId"] = draw(st.sampled_from(known["project_id"]))
         return case
 
     return request()
