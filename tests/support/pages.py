@@ -88,10 +88,11 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             seen.append(query)
         return await execute(connection, query, *args, **options)
 
-    monkeypatch.setattr(asyncpg.Connection, "_execute", counted)
     found: list[str] = []
     token = _counting.set(found)
-    yield found
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncpg.Connection, "_execute", counted)
+        yield found
     _counting.reset(token)
 
 

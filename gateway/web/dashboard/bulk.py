@@ -1,0 +1,142 @@
+"""Work on many jobs: the number first, then an operation with its own page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from gateway.access import Scope
+from gateway.feature import Platform, ThePlatform
+from gateway.infra.log import mask_text
+from gateway.jobs.operations import Action, OperationNotFound, Selection
+from gateway.problem import Problem
+from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
+from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
+from gateway.web.dashboard.listing import wanted_of
+from gateway.web.dashboard.look import segment
+from gateway.web.dashboard.overview import READ_S
+from gateway.web.dashboard.queue import OPERATE, READ, audited, demand, queue_name
+from gateway.web.jobs_search import read_filter
+from gateway.web.queues_schemas import invalid
+
+OPERATIONS_SHOWN: Final = 50
+TYPED_ABOVE: Final = 100  # jobs: from here on their number has to be typed
+COUNT_S: Final = 10.0  # counting by text reads every job of its states
+_FILTERS: Final = ("status", "q", "from", "until")
+
+
+@get("/queue/{name:str}/bulk", opt=READ | {"query": ("action", *_FILTERS)}, include_in_schema=False)
+async def bulk_page(
+    request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
+) -> Response[Any]:
+    """How many there are, and the button that does it."""
+    queue, query = queue_name(platform, name), dict(request.query_params.items())
+    action = _action(request, query)
+    async with asyncio.timeout(COUNT_S):
+        count = await platform.inspector.operations.count(action, await _chosen(request, platform, queue, query))
+    asked = {name: query[name] for name in _FILTERS if query.get(name)}
+    data = {"queue": queue, "action": action, "count": count, "asked": asked, "typed": count > TYPED_ABOVE}
+    title = f"{action.capitalize()} jobs of {queue}"
+    page = Page(
+        template="bulk.html", title=title, place="overview", data=data, extra={"path": f"/queue/{segment(queue)}"}
+    )
+    return respond(request, dashboard, page)
+
+
+@post("/queue/{name:str}/bulk", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
+async def start_bulk(request: PageRequest, platform: ThePlatform, name: FromPath[str]) -> Response[Any]:
+    queue, form = queue_name(platform, name), await read_form(request)
+    action, reason = _action(request, form), reason_of(form)
+    chosen, operations = await _chosen(request, platform, queue, form), platform.inspector.operations
+    async with asyncio.timeout(COUNT_S):
+        count = await operations.count(action, chosen)
+    if count > TYPED_ABOVE and form.get("typed") != form.get("count", ""):
+        raise invalid("typed", f"must be the number of jobs, {form.get('count', count)}: nothing was done")
+    operation = await operations.start(action, chosen, request.user.id, reason)
+    asked = {field: mask_text(form[field]) for field in _FILTERS if form.get(field)}
+    detail = {"action": action, "operationId": str(operation.id), "total": operation.total, "filter": asked}
+    await audited(request, platform, "queue.bulk", queue, detail)
+    return go_to(request, f"/operations/{operation.id}")
+
+
+def _action(request: PageRequest, given: Mapping[str, str]) -> Action:
+    """Raises Problem 400 for none, 403 for one that the caller may not do."""
+    try:
+        action = Action(given.get("action", ""))
+    except ValueError:
+        raise invalid("action", f"must be one of {', '.join(Action)}") from None
+    demand(request, Scope.ADMIN_WRITE if action is Action.DELETE else Scope.ADMIN_OPERATE)
+    return action
+
+
+async def _chosen(request: PageRequest, platform: Platform, queue: str, given: Mapping[str, str]) -> Selection:
+    """Raises Problem 422 ``empty_filter`` when it would mean every job, 400 naming a wrong field."""
+    asked = wanted_of(given, request.user)
+    if asked.pop("queue", queue) != queue:
+        raise invalid("q", "names another queue")
+    if not asked:
+        raise Problem(422, "empty_filter", "Choose a state, or search for something: this would be every job")
+    wanted = await read_filter(platform, queue, asked)
+    action = Action(given["action"])
+    if wanted.states and not set(wanted.states) & set(action.suits):
+        raise invalid("status", f"{action} is for jobs that are {', '.join(action.suits)}")
+    return Selection(queue=queue, filter=wanted)
+
+
+@get("/operations", opt=READ, include_in_schema=False)
+async def operations_page(request: PageRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
+    async with asyncio.timeout(READ_S):
+        operations = await platform.inspector.operations.newest(OPERATIONS_SHOWN)
+    data = {"operations": operations}
+    page = Page(template="operations.html", title="Operations", place="operations", data=data)
+    return respond(request, dashboard, page)
+
+
+@get("/operations/{operation_id:str}", opt=READ | {"query": ("done",)}, include_in_schema=False)
+async def operation_page(
+    request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, operation_id: FromPath[str]
+) -> Response[Any]:
+    wanted = _id(operation_id)
+    try:
+        async with asyncio.timeout(READ_S):
+            operation = await platform.inspector.operations.get(wanted)
+    except OperationNotFound as error:
+        raise Problem(404, "operation_not_found", str(error)) from None
+    page = Page(
+        template="operation.html",
+        title=f"{operation.action.capitalize()} many",
+        place="operations",
+        data={"operation": operation},
+        topics=[f"queue:{operation.queue}"] if operation.queue in platform.engine.registry.queue_names else [],
+        again_s=3 if operation.state == "running" else None,
+    )
+    return respond(request, dashboard, page)
+
+
+@post("/operations/{operation_id:str}/stop", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
+async def stop_operation(request: PageRequest, platform: ThePlatform, operation_id: FromPath[str]) -> Response[Any]:
+    wanted = _id(operation_id)
+    try:
+        operation = await platform.inspector.operations.cancel(wanted)
+    except OperationNotFound as error:
+        raise Problem(404, "operation_not_found", str(error)) from None
+    if operation is None:
+        raise Problem(409, "wrong_state", f"operation {wanted} has ended")
+    detail = {"done": operation.done, "total": operation.total}
+    await audited(request, platform, "operation.cancel", str(wanted), detail)
+    return go_to(request, f"/operations/{wanted}", done="stop")
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Problem(404, "operation_not_found", "There is no such operation") from None
+
+
+HANDLERS: Final = (bulk_page, start_bulk, operations_page, operation_page, stop_operation)

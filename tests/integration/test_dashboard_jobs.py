@@ -1,0 +1,306 @@
+"""Queues and jobs on pages: what is shown, what may be done, by whom, and that hostile data stays text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+
+from gateway.access import Role
+from gateway.infra.log import MASK
+from tests.support.eventually import eventually
+from tests.support.pages import PAGES, Dashboard, dashboard, statements
+
+QUEUE = "/queue/email-queue"
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "image": "<img src=x onerror=alert(1)>",
+    "attribute": "\" onmouseover='alert(1)' x=\"",
+    "turned": "abc\u202etxt.exe",
+    "template": "{{ 7 * 7 }} {% raw %}",
+    "<b>key</b>": ["</pre><form action=/x method=post>", {"deep": "\u2028"}],
+}
+
+
+@pytest.fixture
+async def board(database_url: str) -> AsyncIterator[Dashboard]:
+    async with dashboard(database_url) as made:
+        made.sign_in()
+        yield made
+
+
+async def test_a_queue_has_a_tab_for_each_state_and_lists_what_is_in_it(board: Dashboard) -> None:
+    failed, waiting = await board.submit(), await board.submit()
+    await board.fail(failed)
+    page = await board.page(f"{QUEUE}?status=failed")
+    page.sound()
+    for words in ("All 2", "Waiting 1", "Failed 1", "Cancelled 0", "SMTP 550 no such user", "email.send"):
+        assert words in page.text
+    assert f"{PAGES}{QUEUE}/{failed}" in page.links()
+    assert f"{PAGES}{QUEUE}/{waiting}" not in page.links()
+    assert f"{PAGES}{QUEUE}/{waiting}" in (await board.page("/queue/email")).links()
+
+
+async def test_lists_go_on_with_a_cursor_and_keep_their_filter(board: Dashboard) -> None:
+    ids = [await board.submit() for _ in range(51)]
+    first = await board.page(f"{QUEUE}?status=waiting")
+    older = next(link for link in first.links() if "cursor=" in link)
+    assert "status=waiting" in older
+    second = await board.page(older.removeprefix(PAGES))
+    assert f"{PAGES}{QUEUE}/{ids[0]}" in second.links()
+    assert sum(f"{PAGES}{QUEUE}/" in link for link in second.links()) == 1
+
+
+@pytest.mark.parametrize("status", ["latest", "paused", "prioritized", "waiting-children", "active", "completed"])
+async def test_links_of_bull_board_lead_to_pages(board: Dashboard, status: str) -> None:
+    job = await board.submit()
+    await board.page(f"{QUEUE}?status={status}&page=2")
+    await board.page(f"{QUEUE}/{job}?status={status}")
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("error:no", 1),
+        ('error:"no such user"', 1),
+        ("args.n:7", 1),
+        ("nothing like it", 0),
+        ("args.n:8 error:no", 0),
+    ],
+)
+async def test_the_box_finds_jobs(board: Dashboard, query: str, found: int) -> None:
+    await board.fail(await board.submit({"n": "7"}))
+    await board.fail(await board.submit({"n": "9"}), "other")
+    page = await board.page(f"{QUEUE}?status=failed&q={quote(query)}")
+    page.sound()
+    assert sum(f"{PAGES}{QUEUE}/" in link for link in page.links()) == found
+
+
+async def test_what_cannot_be_understood_is_said_beside_the_box(board: Dashboard) -> None:
+    for query in ("to:nobody", "from:yesterday", "id:xyz", "args.password:x", "queue:other", "x" * 501):
+        page = await board.page(f"{QUEUE}?q={quote(query)}")
+        assert len([p for p in page.all("p") if p.get("role") == "status"]) >= 2, query
+
+
+@pytest.mark.parametrize("path", ["/queue/nothing", f"{QUEUE}/42", f"{QUEUE}/{uuid4()}", "/operations/x"])
+async def test_what_is_not_there_is_a_page_too(board: Dashboard, path: str) -> None:
+    page = await board.page(path, 404)
+    page.sound()
+    assert "There is no such thing" in page.text
+
+
+async def test_a_job_of_another_queue_is_found_where_it_is(board: Dashboard) -> None:
+    job = await board.submit()
+    answer = await board.http.get(f"{PAGES}/queue/orchestration-queue/{job}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{PAGES}{QUEUE}/{job}")
+
+
+async def test_a_job_shows_its_way_its_errors_and_its_argument_masked(board: Dashboard) -> None:
+    args = {"emailId": "m1", "password": "hunter2", "nested": [{"apiKey": "k"}], "message": "dear ada"}
+    job = await board.submit(args, tags=("kind:receipt",), group="acme", dedupe_key="receipt:54")
+    errors = [{"attempt": 1, "kind": "error", "error": "boom", "at": "2026-01-01T00:00:00Z", "worker": "w-1"}]
+    await board.fail(job)
+    await board.pool.execute("UPDATE jobs SET errors = $2 WHERE id = $1::uuid", job, errors)
+    page = await board.page(f"{QUEUE}/{job}")
+    page.sound()
+    for words in ("accepted", "attempt 1 ended: error", "boom", "w-1", "receipt:54", "acme", "kind:receipt", MASK):
+        assert words in page.text
+    assert "dear ada" in page.text
+    assert "hunter2" not in page.text
+    board.sign_in(Role.VIEWER)
+    page = await board.page(f"{QUEUE}/{job}")
+    assert "dear ada" not in page.text
+    assert not page.actions()
+    assert "hunter2" not in (await board.http.get(f"{PAGES}{QUEUE}/{job}", headers={"Accept": "application/json"})).text
+
+
+async def test_a_waiting_job_says_why(board: Dashboard) -> None:
+    job = await board.submit()
+    assert "no live replica takes jobs of this queue" in (await board.page(f"{QUEUE}/{job}")).text
+
+
+async def test_hostile_data_is_text(board: Dashboard) -> None:
+    plain = await board.page(f"{QUEUE}/{await board.submit({'n': 1})}")
+    job = await board.submit(HOSTILE, group='"><b>group', tags=("'><i>tag",), dedupe_key="</dd><script>")
+    await board.fail(job, "<script>alert('error')</script>\u202e")
+    await board.pool.execute(
+        "UPDATE jobs SET result = $2, worker = '<u>w', task = '<h1>task' WHERE id = $1::uuid", job, HOSTILE
+    )
+    for path in ("", QUEUE, f"{QUEUE}?status=failed&q={quote('error:<script>')}", f"{QUEUE}/{job}"):
+        page = await board.page(path)
+        page.sound()
+        assert len(page.all("script")) == len(plain.all("script"))
+        assert not [tag for tag in ("img", "b", "i", "u") if page.all(tag)], path
+        assert "\u202e" not in page.text
+        assert "49" not in page.text.split()
+    assert "<script>alert(1)</script>" in (await board.page(f"{QUEUE}/{job}")).text
+
+
+async def test_a_huge_argument_is_shown_in_part(board: Dashboard) -> None:
+    job = await board.submit({"text": "x" * 3_000_000})
+    answer = await board.http.get(f"{PAGES}{QUEUE}/{job}")
+    assert len(answer.text) < 60_000
+    assert "more characters" in answer.text
+
+
+async def test_what_operators_do_to_a_job(board: Dashboard) -> None:
+    board.sign_in(Role.OPERATOR)
+    job = await board.submit(run_at=datetime.now(UTC) + timedelta(hours=1))
+    for action, before, after in (
+        ("promote", None, "waiting"),
+        ("cancel", None, "cancelled"),
+        ("retry", "failed", "waiting"),
+    ):
+        if before:
+            await board.fail(job)
+        page = await board.page(f"{QUEUE}/{job}")
+        assert f"{PAGES}{QUEUE}/{job}/{action}" in page.actions()
+        answer = await board.press(f"{QUEUE}/{job}/{action}")
+        assert answer.headers["location"] == f"{PAGES}{QUEUE}/{job}?done={action}"
+        assert await board.state_of(job) == after
+        assert (await board.page(f"{QUEUE}/{job}?done={action}")).all("p")
+    assert [action for _, action, _ in await board.audited()] == ["job.promote", "job.cancel", "job.retry"]
+
+
+async def test_what_its_state_forbids_is_said(board: Dashboard) -> None:
+    job = await board.submit()
+    answer = await board.press(f"{QUEUE}/{job}/retry")
+    assert answer.status_code == 409
+    assert "only a failed job can be retried" in answer.text
+    assert not await board.audited()
+
+
+async def test_replay_keeps_what_is_masked(board: Dashboard) -> None:
+    job = await board.submit({"n": 1, "token": "t-1"}, task="email.send")
+    await board.fail(job)
+    await board.pool.execute("UPDATE jobs SET task = 'orchestration.run' WHERE id = $1::uuid", job)
+    refused = await board.press(f"{QUEUE}/{job}/replay", args="[1]")
+    assert (refused.status_code, "args" in refused.text) == (400, True)
+    refused = await board.press(f"{QUEUE}/{job}/replay", args='{"n": 2}')
+    assert refused.status_code in (400, 409)
+
+
+async def test_deleting_is_for_administrators(board: Dashboard) -> None:
+    job = await board.submit()
+    board.sign_in(Role.OPERATOR)
+    assert (await board.press(f"{QUEUE}/{job}/delete")).status_code == 403
+    board.sign_in()
+    assert (await board.press(f"{QUEUE}/{job}/delete")).headers["location"] == f"{PAGES}{QUEUE}?done=delete"
+    assert await board.state_of(job) is None
+    assert await board.audited() == [("the admin", "job.delete", job)]
+
+
+VERBS = (
+    *(f"{QUEUE}/{{job}}/{verb}" for verb in ("retry", "cancel", "promote", "delete", "replay")),
+    *(f"{QUEUE}/{verb}" for verb in ("pause", "resume", "limits", "bulk")),
+)
+
+
+@pytest.mark.parametrize("path", VERBS)
+async def test_viewers_change_nothing(board: Dashboard, path: str) -> None:
+    job = await board.submit()
+    await board.fail(job)
+    board.sign_in(Role.VIEWER)
+    fields = {"action": "retry", "status": "failed", "args": "{}"}
+    answer = await board.press(path.format(job=job), **fields)
+    assert answer.status_code == 403
+    assert "You may not do this" in answer.text
+    assert await board.state_of(job) == "failed"
+    assert not await board.audited()
+    assert not (await board.page(QUEUE)).actions()
+
+
+@pytest.mark.parametrize("path", VERBS)
+async def test_forms_of_other_sites_change_nothing(board: Dashboard, path: str) -> None:
+    job = await board.submit()
+    target = PAGES + path.format(job=job)
+    for headers in ({}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}):
+        answer = await board.http.post(target, data={"action": "cancel", "status": "waiting"}, headers=headers)
+        assert answer.status_code == 403
+    assert await board.state_of(job) == "waiting"
+    assert not await board.audited()
+
+
+async def test_pause_until_and_resume(board: Dashboard) -> None:
+    until = (datetime.now(UTC) + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M")
+    await board.press(f"{QUEUE}/pause", until=until, reason="provider 429")
+    page = await board.page(QUEUE)
+    assert "email-queue is paused until" in page.text
+    assert f"{PAGES}{QUEUE}/resume" in page.actions()
+    await board.press(f"{QUEUE}/resume")
+    assert "is paused" not in (await board.page(QUEUE)).text
+    assert [action for _, action, _ in await board.audited()] == ["queue.pause", "queue.resume"]
+    for wrong in ("yesterday", "2001-01-01T00:00"):
+        assert (await board.press(f"{QUEUE}/pause", until=wrong)).status_code == 400
+
+
+async def test_limits_are_changed_and_put_back(board: Dashboard) -> None:
+    fields = {"concurrency": "7", "rateMax": "3", "rateDurationMs": "1000", "attempts": "4", "backoffMs": "500"}
+    assert (await board.press(f"{QUEUE}/limits", **fields)).status_code == 303
+    assert "7 at once per replica · 3 per 1.0 s over all replicas · 4 attempts" in (await board.page(QUEUE)).text
+    assert (await board.press(f"{QUEUE}/limits", rateMax="3")).status_code == 400
+    assert (await board.press(f"{QUEUE}/limits", concurrency="0")).status_code == 400
+    await board.press(f"{QUEUE}/limits")
+    assert "7 at once" not in (await board.page(QUEUE)).text
+    assert [action for _, action, _ in await board.audited()] == ["queue.limits"] * 2
+
+
+async def test_all_that_match_with_their_number_first(board: Dashboard) -> None:
+    for number in range(3):
+        await board.fail(await board.submit(), "boom" if number else "other")
+    query = f"status=failed&q={quote('error:boom')}"
+    page = await board.page(f"{QUEUE}/bulk?action=retry&{query}")
+    page.sound()
+    assert "2 jobs match" in page.text
+    assert not await board.audited()
+    fields = {"action": "retry", "status": "failed", "q": "error:boom", "count": "2"}
+    started = await board.press(f"{QUEUE}/bulk", **fields)
+    assert started.status_code == 303
+    path = started.headers["location"].removeprefix(PAGES)
+
+    async def done() -> bool:
+        text = (await board.page(path)).text
+        return "completed 2 of 2 done" in text
+
+    await eventually(done)
+    (await board.page(path)).sound()
+    assert path.removeprefix("/") in " ".join((await board.page("/operations")).links())
+    assert await board.pool.fetchval("SELECT count(*) FROM jobs WHERE state = 'waiting'") == 2
+    assert [action for _, action, _ in await board.audited()] == ["queue.bulk"]
+
+
+async def test_many_are_confirmed_by_their_number(board: Dashboard) -> None:
+    await board.pool.execute(
+        "INSERT INTO jobs (id, queue, task, state, args, max_attempts, finished_at) "
+        "SELECT gen_random_uuid(), 'email-queue', 'email.send', 'failed', '{}'::jsonb, 3, now() "
+        "FROM generate_series(1, 101)"
+    )
+    fields = {"action": "delete", "status": "failed", "count": "101"}
+    assert (await board.press(f"{QUEUE}/bulk", **fields)).status_code == 400
+    assert (await board.press(f"{QUEUE}/bulk", **fields, typed="101")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"action": "delete"}, 422),
+        ({"action": "burn", "status": "failed"}, 400),
+        ({"action": "retry", "status": "completed"}, 400),
+        ({"action": "retry", "q": "to:x"}, 400),
+    ],
+)
+async def test_work_on_many_needs_a_sound_filter(board: Dashboard, fields: dict[str, Any], status: int) -> None:
+    assert (await board.press(f"{QUEUE}/bulk", **fields)).status_code == status
+    assert not await board.audited()
+
+
+async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [await board.submit() for _ in range(20)]
+    for path, most in ((QUEUE, 11), (f"{QUEUE}?status=failed&q=error:x", 12), (f"{QUEUE}/{ids[0]}", 9)):
+        with statements(monkeypatch) as counted:
+            await board.page(path)
+        assert len(counted) <= most, (path, counted)
