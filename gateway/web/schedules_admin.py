@@ -58,13 +58,13 @@ class SchedulesAdmin(Controller):
         limit = _limit(query.get("limit"))
         found = await platform.schedules.page(query.get("prefix", ""), query.get("cursor"), limit + 1)
         page = {"nextCursor": found[limit - 1].name if len(found) > limit else None, "limit": limit}
-        return {"success": True, "data": [_view(platform, one) for one in found[:limit]], "page": page}
+        return {"success": True, "data": [view_of(platform, one) for one in found[:limit]], "page": page}
 
     @post("/", opt=WRITE, summary="Make a schedule")
     async def create(
         self, request: AdminRequest, platform: ThePlatform, data: JSONBody[NewScheduleBody]
     ) -> Response[dict[str, Any]]:
-        with _explained():
+        with explained():
             made = await platform.schedules.create(data.named(data.name))
         await _audited(request, platform, "schedule.create", data.name, data)
         headers = {"Location": f"{SCHEDULES_PATH}/{made.name}"}
@@ -72,7 +72,7 @@ class SchedulesAdmin(Controller):
 
     @get("/{name:str}", opt=READ, summary="One schedule and its next ticks")
     async def show(self, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
-        with _explained():
+        with explained():
             return _detail(platform, await platform.schedules.get(name))
 
     @put("/{name:str}", opt=WRITE, summary="Make a schedule, or replace what it is")
@@ -80,7 +80,7 @@ class SchedulesAdmin(Controller):
         self, request: AdminRequest, platform: ThePlatform, name: FromPath[str], data: JSONBody[ScheduleBody]
     ) -> Response[dict[str, Any]]:
         """201 when it is new. Whether it is paused, and its next tick unless its times change, stay as they are."""
-        with _explained():
+        with explained():
             made, new = await platform.schedules.put(data.named(name))
         await _audited(request, platform, "schedule.create" if new else "schedule.replace", name, data)
         return Response(_detail(platform, made), status_code=201 if new else 200)
@@ -92,14 +92,14 @@ class SchedulesAdmin(Controller):
         if not msgspec.to_builtins(data):
             known = ", ".join(SchedulePatch.__struct_encode_fields__)
             raise invalid("body", f"names nothing to change; there are {known}")
-        with _explained():
+        with explained():
             changed = await platform.schedules.change(name, data.applied)
         await _audited(request, platform, "schedule.change", name, data)
         return _detail(platform, changed)
 
     @delete("/{name:str}", opt=WRITE, summary="Delete a schedule; its jobs stay")
     async def remove(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> None:
-        with _explained():
+        with explained():
             await platform.schedules.delete(name)
         await _audited(request, platform, "schedule.delete", name)
 
@@ -112,21 +112,21 @@ class SchedulesAdmin(Controller):
         data: JSONBody[CancelRequest | None] = None,
     ) -> dict[str, Any]:
         asked = data or CancelRequest()
-        with _explained():
+        with explained():
             paused = await platform.schedules.pause(name, asked.reason or f"paused by {request.user.id}")
         await _audited(request, platform, "schedule.pause", name, asked)
         return _detail(platform, paused)
 
     @post("/{name:str}/resume", opt=OPERATE, status_code=200, summary="Go on with the next tick from now")
     async def resume(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
-        with _explained():
+        with explained():
             resumed = await platform.schedules.resume(name)
         await _audited(request, platform, "schedule.resume", name)
         return _detail(platform, resumed)
 
     @post("/{name:str}/run", opt=OPERATE, status_code=202, summary="A job of the schedule now, beside its ticks")
     async def run(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> Response[dict[str, Any]]:
-        with _explained():
+        with explained():
             job = await platform.schedules.run(name)
         await _audited(request, platform, "schedule.run", name, {"jobId": str(job.id)})
         answer = {"success": True, "data": {"jobId": job.id, "queue": job.queue}}
@@ -134,7 +134,7 @@ class SchedulesAdmin(Controller):
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What the engine refuses, as answers."""
     try:
         yield
@@ -154,7 +154,7 @@ def _explained() -> Iterator[None]:
         raise Problem(409, "unknown_task", f"{error} in this version") from None
 
 
-def _view(platform: Platform, schedule: Schedule) -> ScheduleView:
+def view_of(platform: Platform, schedule: Schedule) -> ScheduleView:
     declared = platform.schedules.is_declared(schedule.name)
     return schedule_view(schedule, declared=declared, problem=_problem(platform, schedule))
 
@@ -171,7 +171,7 @@ def _problem(platform: Platform, schedule: Schedule) -> str | None:
 
 
 def _detail(platform: Platform, schedule: Schedule) -> dict[str, Any]:
-    view = _view(platform, schedule)
+    view = view_of(platform, schedule)
     ticks = platform.schedules.preview(schedule)
     return {"success": True, "data": ScheduleDetail(**msgspec.structs.asdict(view), next_ticks=ticks)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router
 from litestar.di import Provide
 
-from gateway.web.dashboard import bulk, events, job, login, overview, queue
+from gateway.web.dashboard import bulk, events, job, login, others, overview, queue
 from gateway.web.dashboard.assets import ADDRESS, asset_route
 from gateway.web.dashboard.frame import Dashboard
 from gateway.web.dashboard.problems import page_handlers
@@ -26,6 +26,7 @@ def dashboard_router(dashboard: Dashboard) -> Router:
             *queue.HANDLERS,
             *bulk.HANDLERS,
             *job.HANDLERS,
+            *others.HANDLERS,
             events.events_route,
         ],
         guards=[demand_same_origin],

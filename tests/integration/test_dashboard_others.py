@@ -1,0 +1,141 @@
+"""Search over all queues, replicas, schedules, the trail, and the stream of news."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from gateway.access import Role
+from gateway.jobs.records import Replica
+from gateway.jobs.registry import Task, TaskContext
+from gateway.jobs.schedule import NewSchedule
+from tests.support.pages import PAGES, Dashboard, dashboard, statements
+
+NAME = '"><b>r-1'
+
+
+@pytest.fixture
+async def board(database_url: str) -> AsyncIterator[Dashboard]:
+    async with dashboard(database_url) as made:
+        made.sign_in()
+        yield made
+
+
+async def beat(board: Dashboard, name: str) -> None:
+    row = await board.pool.fetchrow("SELECT now() AS now")
+    assert row is not None
+    made = Replica(
+        id=name,
+        role="worker",
+        version="9.9.9",
+        host="<i>host",
+        pid=7,
+        mode="direct",
+        slots={"email-queue": {"slots": 5, "busy": 2}},
+        draining=False,
+        started_at=row["now"],
+        seen_at=row["now"],
+    )
+    await board.runtime.records.beat(made)
+
+
+async def test_jobs_of_all_queues_are_found(board: Dashboard) -> None:
+    mine = await board.submit({"n": "7"})
+    other = await board.submit(queue="orchestration-queue", task="orchestration.run")
+    page = await board.page("/jobs")
+    page.sound()
+    assert f"{PAGES}/queue/email-queue/{mine}" in page.links()
+    assert f"{PAGES}/queue/orchestration-queue/{other}" in page.links()
+    page = await board.page(f"/jobs?q={quote('queue:orchestration')}")
+    assert f"{PAGES}/queue/email-queue/{mine}" not in page.links()
+    assert f"{PAGES}/queue/orchestration-queue/{other}" in page.links()
+    assert f"{PAGES}/queue/email-queue/{mine}" in (await board.page(f"/jobs?q={mine[:13]}")).links()
+    assert "unknown queue" in (await board.page("/jobs?q=queue:nothing")).text
+
+
+async def test_replicas_are_shown_and_drained(board: Dashboard) -> None:
+    await beat(board, NAME)
+    await board.pool.execute("UPDATE replicas SET seen_at = now() - interval '1 minute' WHERE id <> $1", NAME)
+    page = await board.page("/replicas")
+    page.sound()
+    assert not page.all("b")
+    assert NAME in page.text
+    assert "email-queue 2/5" in page.text
+    assert "silent" in page.text
+    drain = f"/replicas/{quote(NAME, safe='')}/drain"
+    assert PAGES + drain in page.actions()
+    assert (await board.press(drain)).status_code == 303
+    assert "draining" in (await board.page("/replicas")).text
+    assert await board.audited() == [("the admin", "worker.drain", NAME)]
+    assert (await board.press("/replicas/nobody/drain")).status_code == 404
+
+
+async def test_schedules_are_paused_resumed_and_run(board: Dashboard) -> None:
+    async def rest(_args: dict[str, Any], _context: TaskContext) -> None:
+        """Nobody works here."""
+
+    board.runtime.engine.registry.add_task(Task("test.beat", "email-queue", dict, rest))
+    await board.runtime.platform.schedules.create(NewSchedule(name="nightly", task="test.beat", every_s=3600))
+    page = await board.page("/schedules")
+    page.sound()
+    assert "nightly" in page.text
+    for action in ("pause", "resume", "run"):
+        answer = await board.press(f"/schedules/nightly/{action}")
+        assert answer.headers["location"] == f"{PAGES}/schedules?done=schedule-{action}", answer.text
+    assert [action for _, action, _ in await board.audited()] == [
+        "schedule.pause",
+        "schedule.resume",
+        "schedule.run",
+    ]
+    assert (await board.press("/schedules/nothing/run")).status_code == 404
+
+
+async def test_the_trail_is_for_administrators(board: Dashboard) -> None:
+    for number in range(51):
+        await board.pool.execute(
+            "INSERT INTO admin_audit (actor, action, subject, detail) VALUES ($1, 'queue.pause', $2, $3)",
+            "<b>ann",
+            f"subject-{number}",
+            {"reason": "<script>", "token": "hunter2"},
+        )
+    page = await board.page("/audit")
+    page.sound()
+    assert "subject-50" in page.text
+    assert "hunter2" not in page.text
+    assert not page.all("b")
+    older = next(link for link in page.links() if "cursor=" in link)
+    assert "subject-0" in (await board.page(older.removeprefix(PAGES))).text
+    for role in (Role.VIEWER, Role.OPERATOR):
+        board.sign_in(role)
+        await board.page("/audit", 403)
+        assert f"{PAGES}/audit" not in (await board.page("/jobs")).links()
+
+
+@pytest.mark.parametrize("path", ["/replicas/x/drain", "/schedules/x/pause", "/schedules/x/resume", "/schedules/x/run"])
+async def test_viewers_and_other_sites_change_nothing(board: Dashboard, path: str) -> None:
+    assert (await board.http.post(PAGES + path, headers={"Origin": "null"})).status_code == 403
+    board.sign_in(Role.VIEWER)
+    assert (await board.press(path)).status_code == 403
+    assert not await board.audited()
+
+
+@pytest.mark.parametrize("path", ["/audit?cursor=x", "/audit?nothing=1", "/jobs?q=a&q=b", "/schedules?cursor=%00"])
+async def test_wrong_addresses_are_pages(board: Dashboard, path: str) -> None:
+    (await board.page(path, 400)).sound()
+
+
+async def test_the_stream_asks_who_listens(board: Dashboard) -> None:
+    assert (await board.http.get(f"{PAGES}/events?topics=queue:nothing")).status_code == 403
+    assert (await board.http.get(f"{PAGES}/events?topics=")).status_code == 400
+    board.http.cookies.clear()
+    assert (await board.http.get(f"{PAGES}/events?topics=queue:email-queue")).status_code == 303
+
+
+async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, most in (("/jobs", 3), ("/jobs?q=error:x", 3), ("/replicas", 1), ("/schedules", 1), ("/audit", 1)):
+        with statements(monkeypatch) as counted:
+            await board.page(path)
+        assert len(counted) <= most, (path, counted)
