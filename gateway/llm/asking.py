@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -28,6 +28,10 @@ from gateway.llm.schema import Misfit, read_answer
 from gateway.llm.store import Price
 
 log = structlog.get_logger(__name__)
+
+# A caller who waits less says nothing of the provider by going away: many models think as long before their first word,
+# and one project's short time limits must not close a lane for all others.
+PATIENT_S: Final = 30.0
 
 
 class Client(Protocol):
@@ -74,6 +78,13 @@ class Asking:
         self._spent = Spent()
 
     async def answer(self, question: Question) -> ModelAnswer:
+        try:
+            return await self._rounds(question)
+        except asyncio.CancelledError as cancelled:  # wherever it came: between two rounds the first is paid
+            note_spent(cancelled, self._spent)
+            raise
+
+    async def _rounds(self, question: Question) -> ModelAnswer:
         heard = await self._round(question)
         schema = self._request.schema
         if heard.refusal or schema is None:
@@ -122,9 +133,8 @@ class Asking:
         began = time.perf_counter()
         try:
             ending = await self._call(question, heard)
-        except asyncio.CancelledError as cancelled:
+        except asyncio.CancelledError:
             self._account(question, heard, began, "cancelled")
-            note_spent(cancelled, self._spent)
             raise
         error = ending.error
         outcome = error.kind if error is not None else "refusal" if heard.refusal else "answered"
@@ -138,6 +148,7 @@ class Asking:
     async def _call(self, question: Question, heard: Heard) -> Ending:
         """Put the answer into ``heard``; says why it is none."""
         provider = self._served.provider
+        patient = self._ends - asyncio.get_running_loop().time() >= PATIENT_S
         try:
             async with asyncio.timeout_at(self._ends):
                 client = await self._desk.client(provider)
@@ -145,7 +156,7 @@ class Asking:
         except TimeoutError:
             # With text it was at work: the time was too short, or the answer too long.
             message = f"{provider.name}: no whole answer in {self._request.deadline_s:g} s"
-            return Ending(ModelFailed("timeout", message), fault=not heard.text)
+            return Ending(ModelFailed("timeout", message), fault=not heard.text if heard.text or patient else None)
         except ModelError as error:
             return Ending(error, fault=isinstance(error, ModelFailed))
         problem = heard.ending(provider.name)

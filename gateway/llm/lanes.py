@@ -42,10 +42,11 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How a call ended. ``fault``: the provider failed, rather than the request or the answer."""
+    """How a call ended. ``fault``: the provider failed, rather than the request or the answer; None: nobody knows, as
+    it was given too little time."""
 
     error: ModelError | None = None
-    fault: bool = False
+    fault: bool | None = False
 
 
 class Lanes:
@@ -80,7 +81,7 @@ class Lanes:
         elif error is not None and ending.fault:
             if await _or_logged(self._store.failed(provider, turn, str(error))):
                 log.warning("model_provider_rests", provider=provider, why="failing", kind=error.kind)
-        else:
+        elif ending.fault is not None:
             await _or_logged(self._store.answered(provider, turn))
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
+import msgspec
 import openai
 
 from gateway.llm.exchange import Heard, Question
@@ -55,16 +56,21 @@ class OpenAIClient:
         try:
             yield
         except openai.APIStatusError as error:
-            raise error_of(_said(error), self._provider.name, model) from error
+            raise self._meant(_said(error), model) from error
         except (openai.APITimeoutError, httpx.TimeoutException) as error:
             raise self._broken("timeout", "it was silent for too long", heard) from error
         except (openai.APIConnectionError, httpx.TransportError) as error:
             raise self._broken("unavailable", f"the connection broke ({_cause(error)})", heard) from error
         except openai.APIError as error:  # an error event in the stream
-            raise error_of(Said(message=error.message, code=_codes(error.body)), self._provider.name, model) from error
+            raise self._meant(Said(message=error.message, code=_codes(error.body)), model) from error
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             # What the client and ``heard`` raise for events of another shape than documented.
             raise self._broken("unavailable", f"it sent what is no answer ({type(error).__name__})", heard) from error
+
+    def _meant(self, said: Said, model: str) -> ModelError:
+        """Servers repeat what they were given: whatever the key looks like, it is in no row and no log."""
+        message = said.message.replace(self._provider.key, "•••") if self._provider.secret else said.message
+        return error_of(msgspec.structs.replace(said, message=message), self._provider.name, model)
 
     def _broken(self, kind: str, what: str, heard: Heard) -> ModelError:
         if heard.text and kind == "unavailable":

@@ -30,6 +30,11 @@ class Provider:
     key: str = field(repr=False)
     own: bool = False
 
+    @property
+    def secret(self) -> bool:
+        """Whether there is a key at all."""
+        return self.key != _NO_KEY
+
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
     """Those that can be called, by name."""

@@ -184,6 +184,44 @@ async def test_a_retry_by_type_repeats_the_newest_failure(app: RunApp, provider:
     assert (run["status"], run["retryOf"], run["agentSlug"]) == ("completed", first["id"], "scout")
 
 
+async def test_what_a_retry_did_is_not_paid_again(app: RunApp, provider: OpenAIServer) -> None:
+    """Whichever way one asks for it: by name, by type, or for all that failed (T26)."""
+    provider.always(unauthorized())
+    project = await app.project(agents=("scout", "writer"))
+    first = await app.ended(await app.start(project))
+    assert first["status"] == "failed"
+    provider.always(answering(writer=unauthorized(), scout=Answer(said("Looked", suggestions=[point("One")]))))
+    half = await app.ended(await app.start(project, "retry"))
+    assert (half["status"], half["result"]["agentsFailed"]) == ("completed", 1)
+
+    provider.calls.clear()
+    provider.always(answering())
+    refused(await app.call("POST", RUNS, {"projectId": project, "jobType": "retry"}), 422, "validation_error")
+    again = await app.ended(data(await app.call("POST", f"{RUNS}/{first['id']}/retry"), 202)["jobId"])
+    assert app.agents_called() == ["writer"], "scout was done by the retry before"
+    assert again["steps"][0]["takenFrom"] == half["steps"][0]["id"]
+
+    refused(await app.call("POST", f"{RUNS}/{half['id']}/retry"), 409, "nothing_to_retry")
+    refused(await app.call("POST", f"{RUNS}/{first['id']}/retry"), 409, "nothing_to_retry")
+    queue = OrchestrationQueueService(app.runtime.engine, Runs(app.runtime.platform, *services(app)))
+    assert await queue.retry_all_failed() == 1
+    last = await app.has_status(first["id"], "completed")
+    assert (last["result"]["agentsSucceeded"], last["usage"]["inputTokens"]) == (2, 0)
+    assert app.agents_called() == ["writer"]
+    assert await app.pool.fetchval("SELECT count(*) FROM suggestions") == 1
+
+
+async def test_a_dry_retry_does_nothing_for_a_real_one(app: RunApp, provider: OpenAIServer) -> None:
+    provider.always(unauthorized())
+    project = await app.project()
+    first = await app.ended(await app.start(project, "single_agent", agentSlug="scout"))
+    provider.always(answering(scout=Answer(said("Looked", suggestions=[point("One")]))))
+    named = {"runId": first["id"]}
+    dry = await app.ended(await app.start(project, "retry", dryRun=True, context=named))
+    real = await app.ended(await app.start(project, "retry", context=named))
+    assert (dry["result"]["suggestionsCreated"], real["result"]["suggestionsCreated"]) == (0, 1)
+
+
 async def test_all_that_failed_are_tried_again_with_the_steps_they_left(app: RunApp, provider: OpenAIServer) -> None:
     provider.script(Answer(said("Fine")), unauthorized())
     project = await app.project(agents=("scout", "writer"))

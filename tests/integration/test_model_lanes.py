@@ -128,7 +128,8 @@ async def test_repeated_failures_open_the_breaker_and_one_call_tries_again(pool:
         assert (await second.complete(ask())).text == "Fine."  # at once
 
 
-async def test_of_many_that_wait_for_the_end_of_a_rest_one_tries(pool: Pool) -> None:
+async def test_of_many_that_wait_for_the_end_of_a_rest_one_tries(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.llm.asking.PATIENT_S", 0.5)
     async with replicas(pool) as (provider, first, second):
         provider.script(*[broken()] * FAILURES_MAX)
         for _ in range(FAILURES_MAX):
@@ -140,6 +141,21 @@ async def test_of_many_that_wait_for_the_end_of_a_rest_one_tries(pool: Pool) -> 
         assert sorted(kinds, key=str) == sorted([ModelFailed, *[ModelBusy] * 7], key=str)
         assert len(provider.calls) == FAILURES_MAX + 1
         assert FIRST_REST_S < await busy(first) <= 2 * FIRST_REST_S  # the next rest is longer
+
+
+async def test_who_waits_too_short_a_time_closes_no_lane_and_opens_none(pool: Pool) -> None:
+    async with replicas(pool) as (provider, first, second):
+        provider.script(*[broken()] * (FAILURES_MAX - 1))
+        for _ in range(FAILURES_MAX - 1):
+            await fails(first)
+        provider.always(Silence())
+        for models in (first, second):
+            with pytest.raises(ModelFailed) as raised:
+                await models.complete(ask(deadline_s=0.2))
+            assert raised.value.kind == "timeout"
+        provider.always(broken())
+        await fails(first)
+        assert await busy(second) > 0  # what was counted before is not forgotten
 
 
 async def test_a_bad_answer_is_not_the_provider_s_failure(pool: Pool) -> None:

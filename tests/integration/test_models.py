@@ -49,7 +49,7 @@ GOOD = {"summary": "Fine", "priority": 3}
 async def world(pool: Pool, **settings: Any) -> AsyncIterator[tuple[OpenAIServer, ModelsComponent]]:
     async with (
         openai_server() as provider,
-        asking(pool, openai_api_key=KEY, openai_base_url=provider.url, **settings) as models,
+        asking(pool, **_given(provider, settings)) as models,
     ):
         yield provider, models
 
@@ -321,6 +321,36 @@ async def test_cancelling_ends_the_call_and_tells_what_it_cost(pool: Pool) -> No
         await eventually(lambda: provider.disconnects == 1)
 
 
+async def test_cancelled_between_two_rounds_the_first_is_told(pool: Pool) -> None:
+    async with world(pool) as (provider, models):
+        misfit = Answer("no JSON", stop_after=1, stop="wait")
+        provider.script(misfit)
+        running = asyncio.create_task(models.complete(ask(schema=SCHEMA)))
+        await provider.called()
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("LOCK TABLE model_lanes IN ACCESS EXCLUSIVE MODE")
+            misfit.go.set()
+            await eventually(lambda: provider.open_calls == 0)
+            await asyncio.sleep(0.1)  # it waits for the ledger now
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await running
+        spent = spent_when_cancelled(cancelled.value)
+        assert (spent.calls, spent.input_tokens) == (1, 100)
+
+
+async def test_a_key_that_a_provider_repeats_is_not_told(pool: Pool) -> None:
+    """Keys of servers of one's own look like anything."""
+    key = "own/key 0815"
+    async with world(pool, openai_api_key=key) as (provider, models):
+        for status in (400, 404, 429, 500):
+            provider.script(Failure(status, f"The credential {key} is not for this."))
+            with pytest.raises(ModelError) as raised:
+                await models.complete(ask())
+            assert key not in str(raised.value)
+            await pool.execute("UPDATE model_lanes SET paused_until = NULL, kind = NULL")
+
+
 async def test_it_is_counted_by_agent_and_model(pool: Pool) -> None:
     metrics = Metrics()
     async with world(pool, metrics=metrics) as (provider, models):
@@ -362,6 +392,10 @@ async def test_neither_prompts_nor_keys_are_logged(
     assert "model_call" in said
     assert "SECRET" not in said
     assert KEY not in said
+
+
+def _given(provider: OpenAIServer, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"openai_api_key": KEY, "openai_base_url": provider.url} | settings
 
 
 def _value(metrics: Metrics, name: str) -> float:

@@ -143,6 +143,15 @@ async def test_nothing_runs_in_an_archived_project_or_one_without_agents(app: Ru
     refused(await app.call("POST", TRIGGER, {"projectId": empty}), 409, "project_archived")
 
 
+async def test_what_was_to_run_later_does_not_run_in_an_archived_project(app: RunApp, provider: OpenAIServer) -> None:
+    project = await app.project()
+    later = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    run_id = await app.start(project, "single_agent", agentSlug="scout", scheduledAt=later)
+    assert (await app.call("DELETE", f"/api/v1/projects/{project}")).status_code == 204
+    run = await app.ended(run_id)
+    assert (run["status"], run["steps"][0]["errorKind"], provider.calls) == ("failed", "archived", [])
+
+
 async def test_many_are_started_together_or_not_at_all(app: RunApp) -> None:
     project, other = await app.project(), await app.project()
     wrong = await app.call("POST", f"{RUNS}/batch", [batch(project), single(other, "nobody"), batch(other)])

@@ -18,7 +18,7 @@ from gateway.services.orchestration.github.service import PERIOD_MAX_HOURS
 from gateway.services.orchestration.plan import StepStatus, dedupe_key
 from gateway.services.orchestration.projects import Project
 from gateway.services.orchestration.queue import DEFAULT_PRIORITY, ORCHESTRATION_QUEUE, RUN_TASK
-from gateway.services.orchestration.runs import FINAL, Run, RunStatus, RunStore
+from gateway.services.orchestration.runs import FINAL, Run, RunStore
 from gateway.services.orchestration.schemas import JobType, OrchestrationJobData, RunJobData
 
 CONTEXT_MAX_BYTES: Final = 20_000  # as JSON: what an agent is shown of it
@@ -117,8 +117,10 @@ class Checks:
         if run.status not in FINAL:
             raise Problem(409, "not_finished", f"the run {run.id} is {run.status}; it can be retried when it has ended")
         steps = await self._store.steps(run.id)
-        if run.status is RunStatus.COMPLETED and all(step.status is StepStatus.COMPLETED for step in steps):
-            raise Problem(409, "nothing_to_retry", f"every step of the run {run.id} was completed")
+        done = {step.position for step in await self._store.done_elsewhere(run.id)}
+        left = [step for step in steps if step.status is not StepStatus.COMPLETED and step.position not in done]
+        if steps and not left:
+            raise Problem(409, "nothing_to_retry", f"every step of the run {run.id} was completed, there or by a retry")
         return run
 
     async def _check_work(self, data: OrchestrationJobData, project: Project) -> None:

@@ -18,7 +18,7 @@ _FOR_GOOD: Final = frozenset(
     {
         *("auth", "bad_request", "context_length", "not_configured", "unknown_model"),
         *("not_found", "forbidden", "invalid", "bad_repository", "gone", "too_large"),
-        *("unknown_agent", "budget", "no_repository"),
+        *("unknown_agent", "budget", "no_repository", "archived"),
     }
 )
 _ERROR_MAX: Final = 1000  # characters

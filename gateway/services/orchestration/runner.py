@@ -96,13 +96,14 @@ class RunAttempt:
         return await self._end(steps, busy)
 
     async def _steps(self) -> list[Step]:
-        """Those that it has, or, at the first attempt, those that are to be done."""
+        """Those that it has, or, at the first attempt, those that are to be done. Another run of the same work may have
+        done some of them meanwhile: no step is paid twice."""
         store, run = self._parts.store, self._run
         steps = await store.steps(run.id)
+        if not steps and run.retry_of is not None and (earlier := await store.steps(run.retry_of)):
+            steps = await store.take_over(run.id, earlier)
         if steps:
-            return steps
-        if run.retry_of is not None and (earlier := await store.steps(run.retry_of)):
-            return await store.take_over(run.id, earlier)
+            return await store.take_done(run.id) if left_to_do(steps, self._most) else steps
         enabled = [agent.slug for agent in await self._parts.agents.enabled_for(run.project_id)]
         plan = planned(run.work, run.agent_slug, enabled)
         if not plan:

@@ -146,6 +146,20 @@ class RunStore:
         await self.pool.execute(SQL["run_insert_steps"], run_id, rows)
         return await self.steps(run_id)
 
+    async def done_elsewhere(self, run_id: UUID) -> list[Step]:
+        """What other runs of the same work have done: the one that it repeats, and all that repeat one of them."""
+        return [_step(row) for row in await self.pool.fetch(SQL["run_done_elsewhere"], run_id)]
+
+    async def take_done(self, run_id: UUID) -> list[Step]:
+        """Take over what was done elsewhere meanwhile; answers all steps of the run."""
+        if done := await self.done_elsewhere(run_id):
+            async with self.pool.acquire() as connection, connection.transaction():
+                await connection.execute(SQL["hold_run"], run_id)
+                for step in done:
+                    place = (step.position, step.kind, step.agent_slug)
+                    await connection.execute(SQL["step_take"], run_id, *place, step.id)
+        return await self.steps(run_id)
+
     async def begin(self, step_id: UUID, fence: int, model: str | None, prompt_sha256: str | None) -> bool:
         """False: it is done, or a later attempt has it."""
         return await self.pool.fetchval(SQL["step_begin"], step_id, fence, model, prompt_sha256) is not None

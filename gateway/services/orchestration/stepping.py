@@ -36,7 +36,7 @@ from gateway.services.orchestration.outcomes import Outcomes, Recorded
 from gateway.services.orchestration.plan import Step, StepKind, StepStatus
 from gateway.services.orchestration.projects import Project, Projects
 from gateway.services.orchestration.runs import Run, RunStore, StepEnd
-from gateway.services.orchestration.telling import RunTeller, Words
+from gateway.services.orchestration.telling import PARTIAL_MAX, RunTeller, Words
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +104,9 @@ class Stepper:
         project = await self._from.projects.get(work.run.project_id)
         if project is None:
             await self._refuse(work, "not_found", "its project is gone")
+            return None
+        if project.archived_at is not None:
+            await self._refuse(work, "archived", f"the project {project.name!r} was archived meanwhile")
             return None
         if (reason := await self._spent_out(work.run)) is not None:
             await self._refuse(work, "budget", reason)
@@ -262,7 +265,7 @@ def _answered(answer: ModelAnswer, agent: Agent) -> Ended:
 
 
 def _failed(kind: str, reason: str, partial: str = "") -> StepEnd:
-    return StepEnd(status=StepStatus.FAILED, error=reason, error_kind=kind, partial=partial or None)
+    return StepEnd(status=StepStatus.FAILED, error=reason, error_kind=kind, partial=partial[:PARTIAL_MAX] or None)
 
 
 def _waiting(kind: str, reason: str) -> StepEnd:
