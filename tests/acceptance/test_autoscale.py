@@ -24,7 +24,7 @@ from tests.support.gateway import environment_of, running
 from tests.support.gateway_process import bearer, token
 from tests.support.smtp_server import ScriptedSmtp
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(300)]
 
 FASTER = 10.0
 HPA = Path(__file__).resolve().parents[2] / "k8s" / "base" / "hpa.yaml"
@@ -108,23 +108,26 @@ async def test_sixty_constant_jobs_stay_at_the_minimum(database_url: str, pool: 
         assert set(made.sizes) == {MINIMUM}
 
 
-@each_signal
+# By demand short mails that two replicas send within two minutes start nothing; long ones do.
+@pytest.mark.parametrize(("signal", "number", "job_s"), [(Signal.WAITING, 400, 0.5), (Signal.DEMAND, 120, 8.0)])
 async def test_a_burst_scales_out_and_back_and_no_job_is_lost(
     signal: Signal,
+    number: int,
+    job_s: float,
     database_url: str,
     pool: asyncpg.Pool,  # type: ignore[type-arg]
 ) -> None:
-    async with running(ScriptedSmtp()) as smtp, trial(database_url, smtp, Signal.WAITING) as made:
-        smtp.script.delay_s = 0.5  # ten a second for each replica
-        await made.submit(400)
+    async with running(ScriptedSmtp()) as smtp, trial(database_url, smtp, signal) as made:
+        smtp.script.delay_s = job_s
+        await made.submit(number)
         await eventually(lambda: max(made.sizes) == MAXIMUM, timeout=60, message="it does not scale out")
-        await eventually(lambda: len(smtp.messages) >= 400, timeout=90, message="mails are missing")
+        await eventually(lambda: len(smtp.messages) >= number, timeout=90, message="mails are missing")
         smtp.script.delay_s = 0
         await eventually(lambda: made.fleet.size == MINIMUM, timeout=120, message="it does not scale back")
         await eventually(lambda: not made.fleet.draining, timeout=60, message="replicas do not end")
-        assert await jobs(pool) == {"completed": 400}
+        assert await jobs(pool) == {"completed": number}
         recipients = [recipient for message in smtp.messages for recipient in message.recipients]
-        assert len(recipients) == len(set(recipients)) == 400, "each mail once"
+        assert len(recipients) == len(set(recipients)) == number, "each mail once"
         assert await pool.fetchval("SELECT count(*) FROM jobs WHERE attempts <> 1 OR stalls <> 0") == 0
 
 
@@ -172,3 +175,30 @@ async def test_a_process_that_dies_is_started_again(database_url: str) -> None:
         await eventually(lambda: lost not in made.fleet.running and made.fleet.size == MINIMUM, timeout=20)
         await eventually(lambda: made.all_ready(MINIMUM), timeout=40)
         made.fleet.exits.remove(-9)
+
+
+async def test_the_command_runs_processes_and_drains_them(database_url: str, tmp_path: Path) -> None:
+    async with running(ScriptedSmtp()) as smtp:
+        environment = environment_of(database_url, smtp=(smtp.host, smtp.port), HOST="127.0.0.1")
+        port = free_port()
+        command = [sys.executable, "-m", "gateway", "autoscale", "--min", "1", "--max", "2", "--base-port", str(port)]
+        output = tmp_path / "output"
+        with output.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=file)
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+
+                async def ready() -> bool:
+                    with suppress(httpx.TransportError):
+                        return (await client.get(f"http://127.0.0.1:{port}/health/ready")).is_success
+                    return False
+
+                await eventually(ready, timeout=40)
+                assert "0 -> 1 replicas" in output.read_text()
+                process.terminate()
+                assert await asyncio.wait_for(process.wait(), 30) == 0
+                assert not await ready(), "it left a process behind"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
