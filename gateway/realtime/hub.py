@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 VERIFY_S: Final = 5.0
 _RETRY_S: Final = 0.25
+_UNDER_WAY_S: Final = 0.25  # hints that were sent arrive within it
 _PAGE: Final = 200  # messages read at once
 _CHANNELS_AT_ONCE: Final = 500
 
@@ -237,10 +238,14 @@ class Hub:
         names = list(self._feeds)
         for start in range(0, len(names), _CHANNELS_AT_ONCE):
             part = names[start : start + _CHANNELS_AT_ONCE]
+            before = {name: self._feeds[name].last for name in part}
             positions = await self._log.positions(part)
+            if any(positions[name] != before[name] for name in part):
+                await asyncio.sleep(_UNDER_WAY_S)
             elsewhere = await self._elsewhere(part)
             for feed in [self._feeds[name] for name in part if name in self._feeds]:
-                if positions[feed.name] != feed.last:
+                # Where something came meanwhile, what is missing before it was seen then.
+                if positions[feed.name] != feed.last and before[feed.name] == feed.last:
                     self._fill_soon(feed)
                 if elsewhere.get(feed.name, 0) > feed.elsewhere:
                     feed.elsewhere = elsewhere[feed.name]
