@@ -15,6 +15,7 @@ from docs import generate
 from gateway.cli.root import COMMANDS
 from gateway.services.email.sandbox import INBOX_PATH
 from gateway.settings import setting_rows
+from gateway.web.dashboard import ADDRESS, HANDLERS
 from gateway.web.realtime import SOCKET_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,8 @@ def names_of_tests() -> frozenset[str]:
 @cache
 def routes() -> frozenset[str]:
     paths = {path for _, path, _, _ in asyncio.run(generate.route_rows())}
+    paths |= {f"{ADDRESS}{path}".rstrip("/") for handler in HANDLERS for path in handler.paths}
+    paths = {re.sub(r":\w+}", "}", path) for path in paths}
     return frozenset(paths | {"/docs", "/openapi.json", SOCKET_PATH, INBOX_PATH, f"{INBOX_PATH}/{{mail_id}}"})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from litestar import Router
 from litestar.di import Provide
 
@@ -11,24 +13,26 @@ from gateway.web.dashboard.frame import Dashboard
 from gateway.web.dashboard.problems import page_handlers
 from gateway.web.session import demand_same_origin
 
-__all__ = ["dashboard_router"]
+__all__ = ["ADDRESS", "HANDLERS", "dashboard_router"]
+
+HANDLERS: Final = (
+    asset_route,
+    login.login_page,
+    login.sign_in,
+    login.sign_out,
+    overview.overview,
+    *queue.HANDLERS,
+    *bulk.HANDLERS,
+    *job.HANDLERS,
+    *others.HANDLERS,
+    events.events_route,
+)
 
 
 def dashboard_router(dashboard: Dashboard) -> Router:
     return Router(
         ADDRESS,
-        route_handlers=[
-            asset_route,
-            login.login_page,
-            login.sign_in,
-            login.sign_out,
-            overview.overview,
-            *queue.HANDLERS,
-            *bulk.HANDLERS,
-            *job.HANDLERS,
-            *others.HANDLERS,
-            events.events_route,
-        ],
+        route_handlers=HANDLERS,
         guards=[demand_same_origin],
         dependencies={"dashboard": Provide(lambda: dashboard, sync_to_thread=False)},
         exception_handlers=page_handlers(dashboard),
