@@ -27,6 +27,15 @@ from gateway.infra.postgres import open_pool
 _numbers = count(1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked ``fault(long=True)`` run when fault tests are asked for, not with all the others."""
+    if "fault" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
+            item.add_marker(pytest.mark.skip(reason="long: make fault"))
+
+
 @pytest.fixture(autouse=True)
 def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests set what they need; nothing of the developer's shell reaches them."""

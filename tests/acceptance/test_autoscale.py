@@ -22,6 +22,7 @@ from gateway.dev_servers import free_port
 from tests.support.eventually import eventually
 from tests.support.gateway import environment_of, running
 from tests.support.gateway_process import bearer, token
+from tests.support.modes import LONG
 from tests.support.smtp_server import ScriptedSmtp
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -95,7 +96,7 @@ async def jobs(pool: asyncpg.Pool) -> dict[str, int]:  # type: ignore[type-arg]
     return {row["state"]: row["n"] for row in await pool.fetch("SELECT state, count(*) AS n FROM jobs GROUP BY 1")}
 
 
-each_signal = pytest.mark.parametrize("signal", list(Signal))
+each_signal = pytest.mark.parametrize("signal", [Signal.WAITING, pytest.param(Signal.DEMAND, marks=LONG)])
 
 
 async def test_sixty_constant_jobs_stay_at_the_minimum(database_url: str, pool: asyncpg.Pool) -> None:  # type: ignore[type-arg]
@@ -109,7 +110,9 @@ async def test_sixty_constant_jobs_stay_at_the_minimum(database_url: str, pool: 
 
 
 # By demand short mails that two replicas send within two minutes start nothing; long ones do.
-@pytest.mark.parametrize(("signal", "number", "job_s"), [(Signal.WAITING, 400, 0.5), (Signal.DEMAND, 120, 8.0)])
+@pytest.mark.parametrize(
+    ("signal", "number", "job_s"), [(Signal.WAITING, 400, 0.5), pytest.param(Signal.DEMAND, 120, 8.0, marks=LONG)]
+)
 async def test_a_burst_scales_out_and_back_and_no_job_is_lost(
     signal: Signal,
     number: int,

@@ -10,15 +10,6 @@ import pytest
 from tests.support.gateway import Cluster, HoldingSmtp, gateways, running
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked ``fault(long=True)`` run when fault tests are asked for, not with all the others."""
-    if "fault" in config.getoption("markexpr"):
-        return
-    for item in items:
-        if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
-            item.add_marker(pytest.mark.skip(reason="long: make fault"))
-
-
 @pytest.fixture
 def mode_redis_url(mode: str, request: pytest.FixtureRequest) -> str | None:
     """The Redis of this mode."""

@@ -9,4 +9,4 @@ WITHOUT_REDIS = pytest.mark.parametrize("mode", ["direct"])
 BOTH_MODES = pytest.mark.parametrize("mode", ["queue", "direct"])
 
 LONG = pytest.mark.fault(long=True)
-"""For `make fault` (`-m fault`) only: see tests/fault/conftest.py."""
+"""For `make fault` (`-m fault`) only: see tests/conftest.py."""
