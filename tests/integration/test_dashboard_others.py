@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.access import Role
+from gateway.jobs.events import BrokerChanged
 from gateway.jobs.records import Replica
 from gateway.jobs.registry import Task, TaskContext
 from gateway.jobs.schedule import NewSchedule
@@ -139,3 +141,42 @@ async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.M
         with statements(monkeypatch) as counted:
             await board.page(path)
         assert len(counted) <= most, (path, counted)
+
+
+async def test_the_stream_tells_what_ends_until_the_reader_leaves(board: Dashboard) -> None:
+    """Called as a server calls it: the test's client would wait for the end of the answer."""
+    app = board.http._transport.app  # type: ignore[attr-defined]
+    cookie = "; ".join(f"{name}={value}" for name, value in board.http.cookies.items())
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": f"{PAGES}/events",
+        "raw_path": f"{PAGES}/events".encode(),
+        "root_path": "",
+        "query_string": b"topics=queue:email-queue",
+        "headers": [(b"host", b"localhost"), (b"cookie", cookie.encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    gone = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    serving = asyncio.create_task(app(scope, receive, sent.put))
+    async with asyncio.timeout(10):
+        start = await sent.get()
+        headers = dict(start["headers"])
+        assert (start["status"], headers[b"content-type"].partition(b";")[0]) == (200, b"text/event-stream")
+        text = b""
+        while b"id: " not in text:
+            text += (await sent.get()).get("body", b"")
+        board.runtime.events.publish(BrokerChanged(mode="queue", reason="a test"))
+        while b"queue:mode" not in text:
+            text += (await sent.get()).get("body", b"")
+        gone.set()
+        await serving
