@@ -50,7 +50,7 @@ def _settled(client: Client, path: str, run_id: str) -> dict[str, Any]:
     """The run, once it has ended or waits for people; what it still does by itself may take longer than one watches."""
     for _ in range(_LOOKS):
         run = _get(client, path, run_id)
-        if run["status"] in _FINAL or run["pendingApprovals"]:
+        if run["status"] in _FINAL or (run["status"] == "awaiting_approval" and run["pendingApprovals"]):
             break
         time.sleep(_LOOK_S)
     return run

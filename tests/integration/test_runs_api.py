@@ -377,6 +377,9 @@ async def test_an_analysis_is_a_run_of_its_own(database_url: str, provider: Open
         a_week(hub.add(REPOSITORY))
         async with run_app(database_url, provider, github_api_url=hub.url, github_token=TOKEN) as app:
             project = await app.project(repository=REPOSITORY)
+            dry = await app.ended(await app.start(project, "github_analysis", dryRun=True))
+            assert dry["steps"][0]["output"]["repository"] == REPOSITORY
+            assert await app.pool.fetchval("SELECT count(*) FROM analyses") == 0, "a dry run changes nothing"
             run = await app.ended(await app.start(project, "github_analysis", context={"periodHours": 48}))
             assert (run["status"], run["result"]["agentsExecuted"], provider.calls) == ("completed", 0, [])
             (step,) = run["steps"]

@@ -169,7 +169,8 @@ class Stepper:
         except GitHubError as error:
             await self._keep(work, Ended(end=_failed(error.kind, str(error))))
             return None
-        await self._from.analyses.store.keep(project.id, analysis, work.run.id)
+        if not work.run.dry_run:
+            await self._from.analyses.store.keep(project.id, analysis, work.run.id)
         end = StepEnd(status=StepStatus.COMPLETED, output=msgspec.to_builtins(analysis, str_keys=True))
         await self._keep(work, Ended(end=end))
         return None
