@@ -42,6 +42,7 @@ GRACE_S = 10  # of active jobs after Ctrl+C: a developer waits at a terminal, an
 # These come from here alone: in the environment they belong to another installation, or lead out of this machine.
 OWN_SETTINGS = ("SMTP_", "JWT_", "AUTH_MODE", "HOST", "PORT", "GATEWAY_", "DISABLE_", "SHUTDOWN_", "DATABASE_URL")
 REDIS_SETTINGS = ("REDIS_", "USE_JOB_QUEUE")
+TRIED_HERE = ("GATEWAY_PROFILES",)  # says what is offered, not where
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ def dev_environment(environ: Mapping[str, str], own: Mapping[str, str], *, own_r
     Queues' numbers, log level and the like stay: they may be tried here.
     """
     dropped = OWN_SETTINGS + (REDIS_SETTINGS if own_redis else ())
-    return {name: value for name, value in environ.items() if not name.startswith(dropped)} | dict(own)
+    kept = {name: value for name, value in environ.items() if name in TRIED_HERE or not name.startswith(dropped)}
+    return kept | dict(own)
 
 
 def _settings(data_dir: DataDir, what: WhatToRun, servers: Servers, smtp_port: int) -> Settings:

@@ -6,8 +6,10 @@ Notify and fetch (document 002): a message carries ids and small numbers, never 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -32,12 +34,16 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 def parse_channel(name: str) -> Channel:
-    """Raises ValueError saying what a channel's name looks like."""
+    """Other spellings of a row's id mean that row: on what nobody tells, one would wait for ever. Raises ValueError
+    saying what a channel's name looks like."""
     topic, _, channel_id = name.partition(":")
     if topic not in list(Topic):
         raise ValueError(f"is not one of {', '.join(f'{one}:ID' for one in Topic)}")
     if not _ID.fullmatch(channel_id):
         raise ValueError(f"has an id that is not 1 to 128 letters, digits and . _ : @ - (like {topic}:0198c1d2)")
+    if topic != Topic.QUEUE:
+        with suppress(ValueError):
+            channel_id = str(UUID(channel_id))
     return Channel(Topic(topic), channel_id)
 
 

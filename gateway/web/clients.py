@@ -20,7 +20,7 @@ from gateway.realtime.channel import Channel, parse_channel
 from gateway.realtime.hub import Hub
 from gateway.realtime.listener import GOING_AWAY, TOO_SLOW, Closing, Listener
 from gateway.settings import Settings
-from gateway.web.auth import Admitted, Authenticator
+from gateway.web.auth import Authenticator
 from gateway.web.channel_access import ChannelAccess
 
 log = structlog.get_logger(__name__)
@@ -71,13 +71,16 @@ class Clients:
         self._recheck_s = settings.realtime_recheck_s
         self._clients: set[Client] = set()
         self._connections: Counter[str] = Counter()  # by principal
-        self._loop = Loop(self.name, self._check_all)
+        # Two of them: a ledger that hangs holds up the checks, and keeps no connection beyond its token's end.
+        self._loops = (Loop(self.name, self._check_all), Loop("token ends", self._end_expired))
 
     async def start(self) -> None:
-        await self._loop.start()
+        for loop in self._loops:
+            await loop.start()
 
     async def stop(self) -> None:
-        await self._loop.stop()
+        for loop in self._loops:
+            await loop.stop()
 
     def enter(self, client: Client) -> None:
         """To be followed by ``leave``."""
@@ -109,15 +112,17 @@ class Clients:
         return partial(self.leave, client)
 
     async def admit(self, client: Client, authorization: str | None) -> Principal:
-        """Who the caller is; a caller that is known may show a new token. Raises Problem 401 or 503, 403
-        ``other_caller`` for somebody else's token, and 429 ``too_many_connections``."""
+        """Who the caller is; a caller that is known may show a new token, which puts off no check. Raises Problem 401
+        or 503, 403 ``other_caller`` for somebody else's token, and 429 ``too_many_connections``."""
         admitted = await self.authenticator.admit(authorization)
         known = client.principal
         if known is None:
             self._count(admitted.principal)
+            client.checked_at = time.monotonic()
         elif known.id != admitted.principal.id:
             raise Problem(403, "other_caller", "This connection is another caller's; open a new one for this token")
-        self._remember(client, authorization, admitted)
+        client.authorization = authorization
+        client.principal, client.until = admitted
         return admitted.principal
 
     def _count(self, principal: Principal) -> None:
@@ -126,30 +131,33 @@ class Clients:
             raise Problem(429, "too_many_connections", message, headers={"Retry-After": "10"})
         self._connections[principal.id] += 1
 
-    def _remember(self, client: Client, authorization: str | None, admitted: Admitted) -> None:
-        client.principal, client.until = admitted
-        client.authorization, client.checked_at = authorization, time.monotonic()
+    async def _end_expired(self) -> float:
+        now = time.time()
+        for client in tuple(self._clients):
+            if client.until is not None and now >= client.until:
+                client.listener.close(Closing(NOT_AUTHENTICATED, "the token has expired: connect with a new one"))
+        return _TICK_S
 
     async def _check_all(self) -> float:
-        now = time.time()
         for client in tuple(self._clients):
             if client.principal is None or client.listener.closing is not None:
                 continue
-            if client.until is not None and now >= client.until:
-                client.listener.close(Closing(NOT_AUTHENTICATED, "the token has expired: connect with a new one"))
-            elif time.monotonic() - client.checked_at >= self._recheck_s:
+            if time.monotonic() - client.checked_at >= self._recheck_s:
                 await self._check(client)
         return min(_TICK_S, self._recheck_s)
 
     async def _check(self, client: Client) -> None:
         """End a connection whose key was revoked, or that listens to what is not its caller's any more. What cannot be
-        checked now is checked again at the next look."""
+        checked now is checked again at the next look, and so is who shows a new token meanwhile."""
+        authorization = client.authorization
         try:
-            admitted = await self.authenticator.admit(client.authorization)
+            admitted = await self.authenticator.admit(authorization)
             for name in tuple(client.listener.channels):
                 await self.access.demand(admitted.principal, parse_channel(name))
         except Problem as problem:
             if problem.status == 401:
+                if client.authorization != authorization:
+                    return
                 client.listener.close(Closing(NOT_AUTHENTICATED, problem.message[:100]))
             elif problem.status == 403:
                 client.listener.close(Closing(FORBIDDEN, "you may no longer listen to one of the channels"))
@@ -158,7 +166,9 @@ class Clients:
                 raise
             log.debug("client_not_checked", error=str(error))
         else:
-            self._remember(client, client.authorization, admitted)
+            if client.authorization == authorization:
+                client.principal, client.until = admitted
+                client.checked_at = time.monotonic()
 
     async def demand(self, client: Client, channel: Channel) -> None:
         """See ``ChannelAccess.demand``."""

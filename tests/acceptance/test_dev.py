@@ -273,6 +273,21 @@ async def test_a_mail_server_of_the_environment_is_not_used(start: Callable[...,
             outside.accept()
 
 
+async def test_conversations_are_tried_here_with_the_demonstration(start: Callable[..., DevProcess]) -> None:
+    facts = await start(GATEWAY_PROFILES="chat", GATEWAY_ROLE="api").ready()
+    async with httpx.AsyncClient(base_url=facts["url"], headers={"Authorization": "Bearer dev"}, trust_env=False) as me:
+        asked = await me.post("/api/chat", json={"message": "Why is the sky blue?"})
+        assert asked.status_code == 202, asked.text
+        path = f"/api/messages/{asked.json()['data']['messageId']}"
+
+        async def answered() -> dict[str, Any]:
+            found: dict[str, Any] = (await me.get(path)).json()["data"]
+            assert found["status"] == "completed", found
+            return found
+
+        assert (await eventually(answered, 15))["demo"] is True
+
+
 def on_a_terminal(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
     """``gateway dev`` on a pseudo-terminal, and the end to read what it shows."""
     leader, follower = pty.openpty()

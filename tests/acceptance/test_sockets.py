@@ -158,6 +158,19 @@ async def test_a_revoked_key_ends_its_connection(cluster: Cluster) -> None:
 
 
 @WITHOUT_REDIS
+async def test_a_token_ends_its_connection_also_while_the_ledger_hangs(cluster: Cluster, pool: Pool) -> None:
+    gateway = await cluster.start(REALTIME_RECHECK_S="0.2", JWT_LEEWAY_S="0")
+    body = {"name": "watcher", "scopes": ["admin:read"]}
+    key = (await gateway.admin.post("/api/v1/admin/keys", json=body)).json()["data"]["key"]
+    async with socket(gateway.url, None) as with_key, socket(gateway.url, None) as brief:
+        await with_key.ask("authenticated", action="auth", token=key)
+        await brief.ask("authenticated", action="auth", token=short_token(2))
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE api_keys")  # whoever checks the key waits
+            assert await brief.end(6) == (4001, "the token has expired: connect with a new one")
+
+
+@WITHOUT_REDIS
 @pytest.mark.parametrize("channel", [WATCHED, "queue:none", "project:shop", "conversation:abc", "job:{job}", "job:x"])
 async def test_nobody_listens_to_what_is_not_his(cluster: Cluster, channel: str) -> None:
     gateway = await cluster.start()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.conversations import PROFILES, researcher, stage_of
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, gateways
-from tests.support.gateway_process import GatewayProcess
-from tests.support.modes import BOTH_MODES
+from tests.support.gateway_process import GatewayProcess, token
+from tests.support.modes import BOTH_MODES, WITHOUT_REDIS
 from tests.support.openai_server import Answer, Call, OpenAIServer, Reply, Silence, openai_server
 from tests.support.people import data, refused
 from tests.support.realtime import socket
@@ -126,3 +128,23 @@ async def test_A_a_killed_process_has_its_chat_message_answered_by_another(
     assert (await ended(survivor, accepted))["answer"] == "A whole answer."
     job = data(await survivor.admin.get(f"/api/v1/admin/jobs/{accepted['jobId']}"))
     assert (job["attempts"], job["stalls"]) == (1, 1)
+
+
+@WITHOUT_REDIS
+async def test_who_keeps_showing_tokens_is_checked_all_the_same(cluster: Cluster, provider: OpenAIServer) -> None:
+    gateway = await cluster.start(REALTIME_RECHECK_S="1")
+    provider.script(Answer("Good morning."))
+    accepted = data(await gateway.user.post("/api/chat", json={"message": "Hello?"}), 202)
+    conversation = accepted["conversationId"]
+    async with socket(gateway.url, "user") as mine:
+        # In capitals it is the same conversation.
+        await mine.ask("subscribed", action="subscribe", conversationId=conversation.upper(), since=0)
+        await mine.next("job:completed")
+        assert (await gateway.user.delete(f"/api/conversations/{conversation}")).status_code == 204
+
+        async def let_go() -> bool:
+            with suppress(ConnectionClosed):
+                await mine.say(action="auth", token=token("user"))
+            return mine.closed is not None and mine.closed[0] == 4003
+
+        await eventually(let_go, 10, "new tokens put the check off")
