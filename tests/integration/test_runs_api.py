@@ -152,6 +152,15 @@ async def test_what_was_to_run_later_does_not_run_in_an_archived_project(app: Ru
     assert (run["status"], run["steps"][0]["errorKind"], provider.calls) == ("failed", "archived", [])
 
 
+async def test_a_retry_takes_no_body_or_a_sound_one(app: RunApp) -> None:
+    run_id = (await app.ended(await app.start(await app.project(), "single_agent", agentSlug="scout")))["id"]
+    json = {"Content-Type": "application/json"}
+    for body, code in ((b"{", "invalid_json"), (b"[]", "validation_error"), (b'{"x": 1}', "validation_error")):
+        refused(await app.call("POST", f"{RUNS}/{run_id}/retry", content=body, headers=json), 400, code)
+    for body in (None, {"reason": "again"}):
+        refused(await app.call("POST", f"{RUNS}/{run_id}/retry", body), 409, "nothing_to_retry")
+
+
 async def test_many_are_started_together_or_not_at_all(app: RunApp) -> None:
     project, other = await app.project(), await app.project()
     wrong = await app.call("POST", f"{RUNS}/batch", [batch(project), single(other, "nobody"), batch(other)])

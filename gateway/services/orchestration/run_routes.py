@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Controller, Request, Response, Router, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
@@ -162,14 +161,13 @@ class RunsController(Controller):
         request: RunRequest,
         desk: Desk,
         run_id: FromPath[str],
-        body: RawBody,
+        data: JSONBody[CancelBody | None] = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response[bytes]:
         """A new run of type retry, with the same context. Steps that were completed are taken over and cost nothing."""
-        if body.strip():
-            msgspec.json.decode(body, type=CancelBody)
         run = await desk.runs.runnable(request.user, run_id_of(run_id))
-        return (await desk.runs.retry(_call(request, idempotency_key, body), run, _one)).response()
+        call = _call(request, idempotency_key, await request.body())
+        return (await desk.runs.retry(call, run, _one)).response()
 
     @get(
         "/{run_id:str}/events",
