@@ -252,7 +252,8 @@ async def test_a_client_misses_nothing_unseen_while_replicas_die_and_redis_is_fl
         told += more
     heard = [message["n"] for message in told if "n" in message]
     missing = {*range(next(numbers))} - {*heard}
-    assert heard == sorted(set(heard)), "nothing came twice or out of order"
+    # What was being written when Redis died may come twice; see docs/realtime.md.
+    assert [*dict.fromkeys(heard)] == sorted({*heard}), "out of order"
     assert len(missing) < 100 and any(message["type"] == "gap" for message in told)
 
 
