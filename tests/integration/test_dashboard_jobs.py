@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from gateway.access import Role
 from gateway.infra.log import MASK
+from gateway.jobs.registry import Task, TaskContext
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, dashboard, statements
 
@@ -174,14 +176,23 @@ async def test_what_its_state_forbids_is_said(board: Dashboard) -> None:
     assert not await board.audited()
 
 
-async def test_replay_keeps_what_is_masked(board: Dashboard) -> None:
-    job = await board.submit({"n": 1, "token": "t-1"}, task="email.send")
+async def test_replay_takes_an_edited_argument_and_keeps_what_is_masked(board: Dashboard) -> None:
+    async def rest(_args: dict[str, Any], _context: TaskContext) -> None:
+        """Nobody works here."""
+
+    board.runtime.engine.registry.add_task(Task("test.rest", "email-queue", dict, rest))
+    job = await board.submit({"n": 1, "token": "t-1"}, task="test.rest")
     await board.fail(job)
-    await board.pool.execute("UPDATE jobs SET task = 'orchestration.run' WHERE id = $1::uuid", job)
+    page = await board.page(f"{QUEUE}/{job}")
+    assert f"{PAGES}{QUEUE}/{job}/replay" in page.actions()
     refused = await board.press(f"{QUEUE}/{job}/replay", args="[1]")
-    assert (refused.status_code, "args" in refused.text) == (400, True)
-    refused = await board.press(f"{QUEUE}/{job}/replay", args='{"n": 2}')
-    assert refused.status_code in (400, 409)
+    assert (refused.status_code, "args is not an object in JSON" in refused.text) == (400, True)
+    edited = json.dumps({"n": 2, "token": MASK})
+    answer = await board.press(f"{QUEUE}/{job}/replay", args=edited)
+    new = answer.headers["location"].removeprefix(f"{PAGES}{QUEUE}/").partition("?")[0]
+    assert await board.pool.fetchval("SELECT args FROM jobs WHERE id = $1::uuid", new) == {"n": 2, "token": "t-1"}
+    assert f"{PAGES}{QUEUE}/{job}" in (await board.page(f"{QUEUE}/{new}")).links()
+    assert await board.audited() == [("the admin", "job.replay", job)]
 
 
 async def test_deleting_is_for_administrators(board: Dashboard) -> None:
