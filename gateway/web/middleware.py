@@ -76,6 +76,7 @@ class _Response:
         self._send = send
         self._request_id = request_id
         self._body_ended = False
+        self._head_ended = False
         self.status: int | None = None
 
     async def receive(self) -> Any:
@@ -90,7 +91,10 @@ class _Response:
             if self.status in _UNREAD:
                 await self._drain()
         elif message["type"] == "http.response.body" and self._scope["method"] == HttpMethod.HEAD:
-            message = {**message, "body": b""}
+            if self._head_ended:
+                return
+            self._head_ended = True  # also of a stream that would never end
+            message = {**message, "body": b"", "more_body": False}
         await self._send(message)
 
     def _add_headers(self, message: HTTPResponseStartEvent) -> None:

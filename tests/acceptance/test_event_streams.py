@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,19 @@ async def test_a_stopping_replica_ends_its_streams(cluster: Cluster) -> None:
         with pytest.raises(EOFError):
             await source.next()
     assert await gateway.exit_code(6) == 0
+
+
+@WITHOUT_REDIS
+async def test_who_asks_for_the_head_alone_keeps_no_stream_open(cluster: Cluster) -> None:
+    gateway = await cluster.start()
+    head = await gateway.admin.head("/api/v1/events", params={"channels": str(MAILS)})
+    assert (head.status_code, head.content) == (200, b"")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    authorization = gateway.admin.headers["Authorization"]
+    for method, path in (("HEAD", f"/api/v1/events?channels={MAILS}"), ("GET", "/health/live")):
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {authorization}\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            assert (await reader.readuntil(b"\r\n\r\n")).lstrip(b"0\r\n").startswith(b"HTTP/1.1 200")
+    writer.close()
+    assert await gateway.metric("gateway_realtime_connections", kind="sse") == 0
