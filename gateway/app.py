@@ -25,6 +25,7 @@ from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
 from gateway.web.openapi_errors import declare_errors
+from gateway.web.openapi_queries import declare_queries
 from gateway.web.realtime import realtime_socket
 from gateway.web.requests import demand_sound_request
 from gateway.web.workers_health import workers_health
@@ -71,6 +72,7 @@ def create_app(runtime: Runtime) -> Litestar:
     )
     check_access_declared(app)
     declare_errors(app)
+    declare_queries(app)
     app.asgi_handler = RequestEdge(Intake(app.asgi_handler, PER_CONNECTION * settings.database_pool_size))
     return app
 
