@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from litestar import Litestar
@@ -51,4 +52,4 @@ def _documenting(base: type[Operation], names: Sequence[str]) -> type[Operation]
             *(Parameter(name=name, param_in="query", schema=_DESCRIBED[name]) for name in missing),
         ]
 
-    return type(base.__name__, (base,), {"__post_init__": document})
+    return dataclass(type(base.__name__, (base,), {"__post_init__": document}))
