@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
-from gateway.settings.values import HttpUrl
+from gateway.settings.values import HttpUrl, Repositories
 
 
 class AgentSettings(BaseModel):
@@ -39,6 +39,11 @@ class AgentSettings(BaseModel):
     github_token: SecretStr | None = Field(
         None,
         description="Token for GitHub's API; without one: public repositories, 60 calls an hour, nothing written.",
+    )
+    github_repositories: Repositories = Field(
+        "",
+        description="Repositories that projects may name, comma-separated: owner/name or owner/*; unset: with a token "
+        "in production only operators may give a project one.",
     )
     github_api_url: HttpUrl = Field(
         "https://api.github.com", description="GitHub's API; of GitHub Enterprise: https://HOST/api/v3."

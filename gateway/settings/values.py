@@ -14,6 +14,8 @@ from gateway.settings.redis_target import redis_target
 # RFC 6454, 6.2: scheme, host, port if it is not the scheme's own. Browsers send it without a slash at the end.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,]+", re.IGNORECASE)
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}/(\*|[A-Za-z0-9._-]{1,100})")
+
 
 def words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
@@ -61,6 +63,13 @@ def _origins(value: str) -> str:
     return value
 
 
+def _repositories(value: str) -> str:
+    for word in words(value):
+        if not _REPOSITORY.fullmatch(word):
+            raise ValueError(f'holds "{word}", which is neither owner/name nor owner/* (without https://)')
+    return value
+
+
 def _redis_address(value: str) -> str:
     redis_target(value)
     return value
@@ -77,6 +86,7 @@ SmtpSecurity = Annotated[Literal["auto", "tls", "starttls", "none"], BeforeValid
 MailAddress = Annotated[str, AfterValidator(_one_address)]
 DisplayName = Annotated[str, AfterValidator(_display_name)]
 Origins = Annotated[str, AfterValidator(_origins)]
+Repositories = Annotated[str, AfterValidator(_repositories)]
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 RedisUrl = Annotated[str, AfterValidator(_redis_address)]
 RedisHost = Annotated[str, AfterValidator(_redis_host)]

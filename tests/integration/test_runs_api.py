@@ -364,7 +364,9 @@ async def test_without_a_key_a_run_fails_at_once_and_says_why(database_url: str,
 async def test_an_agent_is_told_what_it_may_know(database_url: str, provider: OpenAIServer) -> None:
     async with github_server() as hub:
         a_week(hub.add(REPOSITORY))
-        async with run_app(database_url, provider, github_api_url=hub.url, github_token=TOKEN) as app:
+        async with run_app(
+            database_url, provider, github_api_url=hub.url, github_token=TOKEN, github_repositories="octo/*"
+        ) as app:
             await add_agents(app, "reader", tools=["github"])
             await add_agents(app, "blind")
             project = await app.project(repository=REPOSITORY, facts={"language": "Finnish"})
@@ -384,7 +386,9 @@ async def test_an_agent_is_told_what_it_may_know(database_url: str, provider: Op
 async def test_an_analysis_is_a_run_of_its_own(database_url: str, provider: OpenAIServer) -> None:
     async with github_server() as hub:
         a_week(hub.add(REPOSITORY))
-        async with run_app(database_url, provider, github_api_url=hub.url, github_token=TOKEN) as app:
+        async with run_app(
+            database_url, provider, github_api_url=hub.url, github_token=TOKEN, github_repositories="octo/*"
+        ) as app:
             project = await app.project(repository=REPOSITORY)
             dry = await app.ended(await app.start(project, "github_analysis", dryRun=True))
             assert dry["steps"][0]["output"]["repository"] == REPOSITORY

@@ -56,7 +56,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
         tasks=(runs.task, ActionRunner(platform, github).task(), triggers.task),
         routes=(
             analysis_routes(projects, analyses),
-            project_routes(ProjectDesk(platform.pool, projects, budgets, agents)),
+            project_routes(ProjectDesk(platform.pool, projects, budgets, agents, github.allowed)),
             agent_routes(agents),
             usage_routes(Usage(platform.pool), projects),
             action_routes(approvals, ActionConfigs(platform.pool, projects)),

@@ -16,6 +16,7 @@ from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.services.orchestration.agents import Agents
 from gateway.services.orchestration.budgets import Budgets
+from gateway.services.orchestration.github import AllowedRepositories
 from gateway.services.orchestration.project_schemas import (
     NewProjectBody,
     ProjectPatch,
@@ -42,6 +43,7 @@ class ProjectDesk:
     projects: Projects
     budgets: Budgets
     agents: Agents
+    allowed: AllowedRepositories
 
     async def view(self, project: Project) -> ProjectView:
         return project_view(project, (await self.budgets.of([project.id]))[project.id])
@@ -67,7 +69,9 @@ class ProjectsController(Controller):
         desk: Desk,
         data: JSONBody[NewProjectBody],
     ) -> Response[dict[str, Any]]:
-        made = await desk.projects.create(request.user.id, new_project(data))
+        new = new_project(data)
+        desk.allowed.check_change(request.user, new.repository)
+        made = await desk.projects.create(request.user.id, new)
         await desk.audited(request, "project.create", made.id, data)
         body = {"success": True, "data": await desk.view(made)}
         return Response(body, status_code=201, headers={"Location": f"{PROJECTS_PATH}/{made.id}"})
@@ -97,6 +101,7 @@ class ProjectsController(Controller):
     ) -> dict[str, Any]:
         changes = project_changes(data)
         project = await desk.projects.changeable(request.user, project_id_of(project_id))
+        desk.allowed.check_change(request.user, changes.get("repository"), project.repository)
         changed = await desk.projects.change(project.id, changes)
         await desk.audited(request, "project.change", project.id, data)
         return {"success": True, "data": await desk.view(msgspec.structs.replace(changed, role=project.role))}

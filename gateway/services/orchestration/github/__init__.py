@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.services.orchestration.github.allowed import AllowedRepositories
 from gateway.services.orchestration.github.analyses import Analyses
 from gateway.services.orchestration.github.errors import GitHubBusy, GitHubError, GitHubFailed, GitHubRefused
 from gateway.services.orchestration.github.figures import Analysis
@@ -12,6 +13,7 @@ from gateway.services.orchestration.github.text import check_repository
 
 __all__ = [
     "PRUNE_S",
+    "AllowedRepositories",
     "Analyses",
     "Analysis",
     "AnalysisStore",

@@ -45,6 +45,10 @@ class Analyses:
         Raises Problem 400 ``github_refused`` when it never will as things are, 503 ``github_unavailable`` when there is
         nothing to show meanwhile.
         """
+        try:  # what is kept of a repository is not shown either once it is taken off the list
+            self._github.allowed.check(repository)
+        except GitHubRefused as refused:
+            raise Problem(400, "github_refused", str(refused)) from refused
         lock = self._at_work.setdefault((project_id, period_hours), asyncio.Lock())
         async with lock:
             kept = await self._kept(project_id, repository, period_hours)

@@ -26,5 +26,5 @@ class GitHubFailed(GitHubError):
 
 
 class GitHubRefused(GitHubError):
-    """It never will without a change. Kinds: not_found, auth, forbidden, invalid, not_configured, bad_repository, gone,
-    too_large."""
+    """It never will without a change. Kinds: not_found, auth, forbidden, invalid, not_configured, bad_repository,
+    not_allowed, gone, too_large."""

@@ -13,6 +13,7 @@ import httpx
 import structlog
 
 from gateway.infra.http import open_http
+from gateway.services.orchestration.github.allowed import AllowedRepositories
 from gateway.services.orchestration.github.client import Api, Client
 from gateway.services.orchestration.github.errors import GitHubFailed, GitHubRefused
 from gateway.services.orchestration.github.figures import Analysis
@@ -20,7 +21,6 @@ from gateway.services.orchestration.github.gather import WITH_TOKEN, WITHOUT_TOK
 from gateway.services.orchestration.github.measure import Period, measure
 from gateway.services.orchestration.github.reader import Reader
 from gateway.services.orchestration.github.store import Pages, Pool
-from gateway.services.orchestration.github.text import check_repository
 from gateway.services.orchestration.github.writes import WRITE_GAP_S, Gate, Writer
 from gateway.settings import Settings
 
@@ -37,6 +37,7 @@ class GitHub:
     and ``GitHubRefused`` (never works without a change)."""
 
     def __init__(self, settings: Settings, pool: Pool, *, write_gap_s: float = WRITE_GAP_S) -> None:
+        self.allowed = AllowedRepositories(settings)
         token = settings.github_token
         # As httpx writes addresses, so that those of further pages can be compared with it.
         url = str(httpx.URL(settings.github_api_url)).rstrip("/")
@@ -51,7 +52,7 @@ class GitHub:
         After ``deadline_s`` seconds it is of what has been read by then, and ``incomplete`` says so. What has been read
         is kept: the same call again goes on there.
         """
-        check_repository(repository)
+        self.allowed.check(repository)
         if not 1 <= period_hours <= PERIOD_MAX_HOURS:
             raise ValueError(f"period_hours is {period_hours}, not 1 to {PERIOD_MAX_HOURS}")
         period = Period.before(datetime.now(UTC).replace(microsecond=0), period_hours)
@@ -95,7 +96,7 @@ class GitHub:
 
     @asynccontextmanager
     async def _writer(self, repository: str, what: str) -> AsyncIterator[Writer]:
-        check_repository(repository)
+        self.allowed.check(repository)
         if self._api.token is None:
             message = f"GITHUB_TOKEN is not set: {what} in {repository} needs one that may write there"
             raise GitHubRefused("not_configured", message)
