@@ -57,3 +57,7 @@ class Publisher(Protocol):
         A message of more than 8 KiB of JSON is not told.
         """
         ...
+
+    async def written(self) -> None:
+        """Returns when all that was published before is in a log, where it outlives this process."""
+        ...

@@ -42,6 +42,8 @@ class LogPublisher:
         self._queue: deque[Queued] = deque()
         self._queued, self._urgent, self._written = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._written.set()
+        self._taken, self._gone = 0, 0  # messages: all that came, and those of them that wait no more
+        self._batch_gone = asyncio.Event()  # each batch has its own
         self._doubtful = False  # since the last batch, others may have missed something
         self._doubt_us = 0
         self._loop = Loop(self.name, self._write)
@@ -60,6 +62,12 @@ class LogPublisher:
     def publish(self, channels: tuple[Channel, ...], kind: str, fields: dict[str, Any]) -> None:
         """See ``Publisher``."""
         self._put(channels, kind, fields, watched_only=False)
+
+    async def written(self) -> None:
+        """See ``Publisher``."""
+        sought = self._taken
+        while self._gone < sought:
+            await self._batch_gone.wait()
 
     def hint(self, channels: tuple[Channel, ...], kind: str, fields: dict[str, Any]) -> None:
         """The same, but only if somebody has listened to the channel lately: for what happens often and is seldom
@@ -80,8 +88,10 @@ class LogPublisher:
                 self._metrics.dropped("too_large")
                 continue
             self._queue.append((name, body, watched_only))
+            self._taken += 1
         while len(self._queue) > QUEUED_MAX:
             self._queue.popleft()
+            self._gone += 1
             self._metrics.dropped("buffer_full")
             self._doubtful = True
         self._queued.set()
@@ -125,6 +135,9 @@ class LogPublisher:
             self._queue.extendleft(reversed(batch))
             raise
         self._metrics.published(len(batch))
+        self._gone += len(batch)
+        self._batch_gone.set()
+        self._batch_gone = asyncio.Event()
 
 
 def _by_channel(messages: list[Queued]) -> list[Batch]:

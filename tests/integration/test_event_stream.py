@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -49,3 +50,9 @@ async def test_a_silent_stream_gives_signs_of_life(one: Realtime, monkeypatch: p
     assert await texts(events) == []
     late = EventStream(one.hub, [RUN])
     assert len(await texts(late.events())) == 2, "a replica that stops takes nobody"
+
+
+async def test_what_is_written_is_in_the_log(one: Realtime) -> None:
+    one.publisher.publish((RUN,), "job:completed", {"jobId": RUN.id})
+    await asyncio.wait_for(one.publisher.written(), 5)
+    assert len(await texts(EventStream(one.hub, [RUN], until=("job:completed",), replay=True).events())) > 1

@@ -195,9 +195,13 @@ class RunStore:
         return [dict(row) for row in await self.pool.fetch(SQL["run_recent_suggestions"], project_id, limit)]
 
     async def untold(self, limit: int) -> list[tuple[UUID, UUID, RunStatus]]:
-        """Run, project and final status of runs that ended and that nobody was told of; they count as told now."""
+        """Run, project and final status of runs that ended and that nobody was told of."""
         rows = await self.pool.fetch(SQL["run_untold"], limit)
         return [(row["id"], row["project_id"], RunStatus(row["status"])) for row in rows]
+
+    async def told(self, ends: Sequence[tuple[UUID, UUID, RunStatus]]) -> None:
+        """These, as ``untold`` answered them, count as told from now on."""
+        await self.pool.execute(SQL["run_told"], [run for run, _, _ in ends], [status for _, _, status in ends])
 
 
 def no_run() -> Problem:

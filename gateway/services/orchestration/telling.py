@@ -15,6 +15,7 @@ TOKENS_EVERY_S: Final = 0.05
 PARTIAL_MAX: Final = 200_000  # characters kept of an answer that was cut
 UNTOLD_POLL_S: Final = 1.0
 _UNTOLD_BATCH: Final = 100
+_WRITTEN_S: Final = 2.0  # what is not in a log by then is told again
 _LOOKS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds after a run's last step: its job is being settled
 
 
@@ -85,7 +86,11 @@ class Words:
 
 class RunEnds:
     """Tells how runs ended, after the commit and however they did: also those that were cancelled while they waited,
-    that expired, or whose processes died. A component (soon after a run of this process), and a chore (the others)."""
+    that expired, or whose processes died. A component (soon after a run of this process), and a chore (the others).
+
+    At least once: a run counts as told when the message is in the log. What a process that dies takes along is told by
+    another one; twice does no harm, as a message only says what to fetch.
+    """
 
     name = "run ends"
 
@@ -93,6 +98,7 @@ class RunEnds:
         self._store = store
         self._publisher = publisher
         self._expected = asyncio.Event()
+        self._telling = asyncio.Lock()  # the component and the chore need not tell of the same run
         self._loop = Loop(self.name, self._look)
 
     async def start(self) -> None:
@@ -108,11 +114,26 @@ class RunEnds:
     async def tell(self) -> int:
         """Tell what was not told; answers of how many runs."""
         told = 0
-        while ended := await self._store.untold(_UNTOLD_BATCH):
-            for run_id, project_id, status in ended:
-                RunTeller(self._publisher, run_id, project_id).ended(status)
-            told += len(ended)
-        return told
+        async with self._telling:
+            while True:
+                number = await self._tell_some()
+                told += number
+                if number < _UNTOLD_BATCH:
+                    return told
+
+    async def _tell_some(self) -> int:
+        ended = await self._store.untold(_UNTOLD_BATCH)
+        if not ended:
+            return 0
+        for run_id, project_id, status in ended:
+            RunTeller(self._publisher, run_id, project_id).ended(status)
+        try:
+            async with asyncio.timeout(_WRITTEN_S):
+                await self._publisher.written()
+        except TimeoutError:
+            return 0
+        await self._store.told(ended)
+        return len(ended)
 
     async def chore(self) -> None:
         await self.tell()
