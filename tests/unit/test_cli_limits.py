@@ -10,8 +10,10 @@ import pytest
 from gateway.cli.limits import RESET, changes_of, milliseconds, rate_limit, rate_of, seconds
 
 NOTHING: dict[str, Any] = dict.fromkeys(
-    ("concurrency", "rate", "attempts", "backoff", "keep_completed", "keep_count", "keep_failed")
-    + ("group_concurrency", "group_rate")
+    (
+        *("concurrency", "rate", "attempts", "backoff", "keep_completed", "keep_count", "keep_failed"),
+        *("group_concurrency", "group_rate"),
+    )
 )
 
 

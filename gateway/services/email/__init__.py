@@ -46,8 +46,8 @@ def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
 
 
 def feature(platform: Platform, *, transport: SmtpPool | None = None, count: CountEmail | None = None) -> Feature:
-    """``transport`` replaces the pool that the settings describe. Without both such a process only accepts mails, others
-    send them. ``count`` is called for each attempt (see ``CountEmail``)."""
+    """``transport`` replaces the pool that the settings describe. Without both such a process only accepts mails;
+    others send them. ``count`` is called for each attempt (see ``CountEmail``)."""
     settings = platform.settings
     if transport is None and settings.smtp_host is not None:
         transport = SmtpPool(smtp_settings(settings, settings.smtp_host))
