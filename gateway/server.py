@@ -21,6 +21,7 @@ from gateway.infra.lifecycle import StartError
 from gateway.infra.log import configure_logging
 from gateway.runtime import DevOptions, Runtime
 from gateway.settings import Settings
+from gateway.web.http_protocol import HttpProtocol
 from gateway.web.socket_protocol import MESSAGE_MAX_BYTES, SocketProtocol
 
 __all__ = ["DevOptions", "serve"]
@@ -60,7 +61,7 @@ async def serve(
     server = Server(
         uvicorn.Config(
             create_app(runtime),
-            http="httptools",
+            http=HttpProtocol,
             ws=SocketProtocol,
             ws_max_size=MESSAGE_MAX_BYTES,
             ws_per_message_deflate=False,  # two compressors for each socket, for messages of 200 bytes

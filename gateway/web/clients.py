@@ -22,6 +22,7 @@ from gateway.realtime.listener import GOING_AWAY, TOO_SLOW, Closing, Listener
 from gateway.settings import Settings
 from gateway.web.auth import Authenticator
 from gateway.web.channel_access import ChannelAccess
+from gateway.web.http_protocol import end_soon
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +103,7 @@ class Clients:
     async def follow(self, request: Request[Any, Any, Any], listener: Listener) -> Callable[[], None]:
         """For the event streams of features: count the caller and look after him from now on. Answers what is to be
         called when he has gone. Raises Problem as ``admit`` does."""
+        listener.on_close = end_soon(request.scope)
         client = Client("sse", listener)
         self.enter(client)
         try:

@@ -16,6 +16,7 @@ from gateway.problem import Problem
 from gateway.realtime.channel import Channel, parse_channel
 from gateway.realtime.stream import HEADERS, MEDIA_TYPE, EventStream
 from gateway.web.clients import Client, Clients
+from gateway.web.http_protocol import end_soon
 from gateway.web.openapi_errors import ErrorAnswer
 
 CHANNELS_MAX: Final = 20  # each event's id names a position in each
@@ -40,6 +41,7 @@ async def open_stream(request: Request[Principal, Any, Any], clients: Clients, c
     """Raises Problem 400 for names that are none, and what ``Clients.admit`` and ``Clients.demand`` raise."""
     wanted = _channels(channels)
     stream = EventStream(clients.hub, wanted)
+    stream.listener.on_close = end_soon(request.scope)
     client = Client("sse", stream.listener)
     clients.enter(client)
     try:

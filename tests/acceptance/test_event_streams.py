@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.realtime.channel import Channel, Topic
+from gateway.realtime.service import Realtime
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Cluster, gateways
 from tests.support.gateway_process import GatewayProcess, token
@@ -135,3 +138,53 @@ async def test_who_asks_for_the_head_alone_keeps_no_stream_open(cluster: Cluster
             assert (await reader.readuntil(b"\r\n\r\n")).lstrip(b"0\r\n").startswith(b"HTTP/1.1 200")
     writer.close()
     assert await gateway.metric("gateway_realtime_connections", kind="sse") == 0
+
+
+def unread(gateway: GatewayProcess, authorization: str) -> socket.socket:
+    """A client that asks for an event stream and reads none of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+    lines = (f"GET /api/v1/events?channels={MAILS} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {authorization}")
+    client.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    return client
+
+
+async def fill(teller: Realtime, gateway: GatewayProcess) -> None:
+    """Tell more than what lies on the way to a client that does not read has room for."""
+    for _ in range(1000):
+        teller.publisher.publish((MAILS,), "run:step", {"text": "x" * 7000})
+    await eventually(lambda: _sent(gateway, 500), 10)
+
+
+async def _sent(gateway: GatewayProcess, number: int) -> bool:
+    return bool((await gateway.metric("gateway_realtime_sent_total") or 0) >= number)
+
+
+async def ended(gateway: GatewayProcess, reason: str) -> bool:
+    return bool(await gateway.metric("gateway_realtime_ended_total", reason=reason) == 1)
+
+
+@WITHOUT_REDIS
+async def test_a_client_that_does_not_read_its_stream_is_cut(cluster: Cluster, pool: Pool) -> None:
+    gateway = await cluster.start()
+    async with replica_of_channels(pool, None) as (teller, _):
+        with unread(gateway, gateway.admin.headers["Authorization"]):
+            await eventually(lambda: connected(gateway, 1), 5)
+            await fill(teller, gateway)
+            await eventually(lambda: ended(gateway, "slow"), 20, "it was never found to be slow")
+            assert await connected(gateway, 0)
+
+
+@WITHOUT_REDIS
+async def test_a_stop_waits_for_no_client_that_does_not_read_its_stream(cluster: Cluster, pool: Pool) -> None:
+    gateway = await cluster.start()
+    async with replica_of_channels(pool, None) as (teller, _):
+        with unread(gateway, gateway.admin.headers["Authorization"]):
+            await eventually(lambda: connected(gateway, 1), 5)
+            await fill(teller, gateway)
+            since = time.monotonic()
+            gateway.terminate()
+            assert await gateway.exit_code(12) == 0
+            assert time.monotonic() - since < 4
+    assert "Traceback" not in gateway.log
