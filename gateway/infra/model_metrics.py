@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _AGENTS_MAX: Final = 100
 _OTHER: Final = "other"
-_MICROS: Final = 1_000_000
+_MICROS_PER_CENT: Final = 10_000
 _SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 
 
@@ -27,13 +27,13 @@ class ModelMetrics:
             registry=into,
         )
         self._tokens = Counter(
-            "gateway_model_tokens",
+            "gateway_llm_tokens",
             "Tokens, by direction (input, output).",
             ["agent", "model", "direction"],
             registry=into,
         )
         self._cost = Counter(
-            "gateway_model_cost_usd", "What the tokens cost, in US dollars.", ["agent", "model"], registry=into
+            "gateway_llm_cost_cents", "What the tokens cost, in US cents.", ["agent", "model"], registry=into
         )
         self._misfits = Counter(
             "gateway_model_misfits", "Answers that did not fit their schema.", ["agent", "model"], registry=into
@@ -51,7 +51,7 @@ class ModelMetrics:
         agent = self._bounded(agent)
         for direction, number in zip(("input", "output"), tokens, strict=True):
             self._tokens.labels(agent, model, direction).inc(number)
-        self._cost.labels(agent, model).inc(cost_micros / _MICROS)
+        self._cost.labels(agent, model).inc(cost_micros / _MICROS_PER_CENT)
 
     def misfit(self, agent: str, model: str) -> None:
         self._misfits.labels(self._bounded(agent), model).inc()

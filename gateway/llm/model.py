@@ -26,6 +26,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``schema``: a JSON Schema that the answer must fit (an object); None: free text. ``deadline_s``: seconds left for
     all rounds together. ``purpose`` stands in logs and metrics: bounded words such as an agent's slug.
+    ``budgeted``: what it costs must be known, since somebody set a bound to it; a model without a price is refused.
     """
 
     model: str
@@ -35,6 +36,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     schema_name: str = "answer"
     max_output_tokens: int = 4096
+    budgeted: bool = False
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ class ProviderModels:
 
     async def complete(self, request: ModelRequest, on_token: OnToken | None = None) -> ModelAnswer:
         served = await self._served(request.model)
+        if request.budgeted and served.price is None:
+            raise _unpriced(request.model)
         # Anthropic's endpoint ignores response_format, and nobody knows what another server does.
         tell_schema = served.provider.name != OPENAI or served.provider.own
         question = question_of(request, tell_schema=tell_schema, unknown=served.price is None)
@@ -77,3 +79,12 @@ class ProviderModels:
             module = await asyncio.to_thread(import_module, "gateway.llm.openai_client")
             self._clients.setdefault(provider.name, module.OpenAIClient(provider, self._stall_s))
         return self._clients[provider.name]
+
+
+def _unpriced(model: str) -> ModelRefusedCall:
+    message = (
+        f"{model} has no price, and a budget is set that would not count what it costs. Set its price, 0 if it costs "
+        f"nothing: gateway models price {model} --provider {OPENAI} --input USD --output USD (for a million tokens), "
+        "or take the budget away."
+    )
+    return ModelRefusedCall("unknown_model", message)

@@ -361,11 +361,11 @@ async def test_it_is_counted_by_agent_and_model(pool: Pool) -> None:
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(metrics.text().decode())
         for sample in family.samples
-        if sample.name.startswith("gateway_model")
+        if sample.name.startswith(("gateway_model", "gateway_llm"))
     }
     of = (("agent", "researcher"), ("direction", "output"), ("model", "gpt-5-mini"))
-    assert found["gateway_model_tokens_total", *of] == 20
-    assert found["gateway_model_cost_usd_total", of[0], of[2]] == pytest.approx(65e-6)
+    assert found["gateway_llm_tokens_total", *of] == 20
+    assert found["gateway_llm_cost_cents_total", of[0], of[2]] == pytest.approx(65e-4)
     for outcome in ("answered", "unavailable"):
         assert found["gateway_model_calls_total", ("outcome", outcome), ("provider", "openai")] == 1
     assert found["gateway_model_call_duration_seconds_count", ("provider", "openai")] == 2
@@ -376,7 +376,7 @@ def test_agents_without_end_share_one_label() -> None:
     for number in range(300):
         metrics.model_spent(f"agent-{number}", "gpt-5", tokens=(1, 1), cost_micros=1)
     text = metrics.text().decode()
-    assert text.count("gateway_model_cost_usd_total{") == 101
+    assert text.count("gateway_llm_cost_cents_total{") == 101
     assert 'agent="other"' in text
 
 
