@@ -109,3 +109,23 @@ async def test_a_provider_that_is_busy_is_waited_for(app: RunApp, provider: Open
     assert (run["status"], run["attempts"], run["steps"][0]["attempts"]) == ("completed", 1, 1)
     assert len(provider.calls) == 2
     assert [error["kind"] for error in (await app.job(run["id"]))["errors"]] == ["snoozed"]
+
+
+@pytest.mark.parametrize("where", ["project", "run"])
+async def test_a_budget_is_not_spent_on_a_model_without_a_price(
+    app: RunApp, provider: OpenAIServer, where: str
+) -> None:
+    await add_agents(app, "local", model="our-llama")
+    bounded = await app.project(**({"monthlyBudgetCents": 100} if where == "project" else {}))
+    of_run = {"budgetCents": 100} if where == "run" else {}
+    run = await app.ended(await app.start(bounded, "single_agent", agentSlug="local", **of_run))
+    (step,) = run["steps"]
+    assert (run["status"], run["attempts"], step["errorKind"], provider.calls) == ("failed", 1, "unknown_model", [])
+    assert "gateway models price our-llama --provider openai" in run["error"]
+
+    free = await app.ended(await app.start(await app.project(), "single_agent", agentSlug="local"))
+    assert (free["status"], free["usage"]["costCents"], len(provider.calls)) == ("completed", 0, 1)
+    price = {"model": "our-llama", "provider": "openai", "inputMicros": 1_000_000, "outputMicros": 1_000_000}
+    assert (await app.call("POST", "/api/v1/admin/models/prices", price, "admin")).status_code == 201
+    paid = await app.ended(await app.start(bounded, "single_agent", agentSlug="local", **of_run))
+    assert paid["status"] == "completed" and paid["usage"]["costCents"] > 0

@@ -131,6 +131,7 @@ class Stepper:
             schema=agent.output_schema,
             schema_name=_SCHEMA_NAME,
             max_output_tokens=agent.max_output_tokens,
+            budgeted=work.run.budget_micros is not None or project.monthly_budget_micros is not None,
         )
         words = Words(work.tell, work.step.id)
         try:
