@@ -432,6 +432,12 @@ async def test_a_deleted_conversation_is_gone_and_nothing_of_it_goes_on(
     await eventually(ended)
     for table in ("conversations", "messages", "research_states", "research_notes"):
         assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0
+    for channel in (
+        f"conversation:{accepted['conversationId']}",
+        f"job:{accepted['jobId']}",
+    ):  # their logs are still kept
+        answer = await room.client.get("/api/v1/events", params={"channels": channel}, headers=room.who("ann"))
+        refused(answer, 403, "channel_forbidden")
 
 
 # Limits for each user
