@@ -610,6 +610,9 @@ async def test_a_budget_that_is_used_up_begins_no_iteration(database_url: str, p
         found = await room.ended(await room.research(), "failed")
         assert (found["errorKind"], len(provider.calls), found["state"]["iteration"]) == ("budget", 1, 1)
         assert "100 US cents" in found["error"]
+        again = await room.post(f"/api/messages/{found['id']}/retry")
+        assert "begin a new research" in refused(again, 409, "budget_used_up")["message"]
+        assert (await room.message({"messageId": found["id"]}))["status"] == "failed"
 
 
 async def test_its_iterations_are_bounded(database_url: str, provider: OpenAIServer) -> None:

@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 _STEP_TOKENS: Final = 4096
 _REPORT_TOKENS: Final = 8192
-_MICROS_PER_CENT: Final = 10_000
 
 
 class ResearchTask:
@@ -75,11 +74,8 @@ class ResearchTask:
         return {"stage": research.stage, "iteration": following.iteration, **paid(answer.spent)}
 
     async def _check_budget(self, turn: Turn, research: Research) -> None:
-        if research.budget_micros is not None and turn.message.cost_micros >= research.budget_micros:
-            cents = research.budget_micros / _MICROS_PER_CENT
-            await self._answering.give_up(
-                turn, "budget", f"its budget of {cents:g} US cents is used up; notes are kept"
-            )
+        if reason := research.used_up(turn.message.cost_micros):
+            await self._answering.give_up(turn, "budget", reason)
 
     async def _request(self, turn: Turn, research: Research) -> ModelRequest:
         message, writing = turn.message, research.stage is Stage.WRITING

@@ -15,6 +15,7 @@ import msgspec
 QUESTIONS_MAX: Final = 6  # of one plan, and of one analysis
 _QUESTION_MAX: Final = 500  # characters
 _ROUNDS_MAX: Final = 1  # analyses that may ask for more
+_MICROS_PER_CENT: Final = 10_000
 _LAST: Final = 2  # iterations that are kept for analysis and writing
 
 
@@ -44,6 +45,12 @@ class Research(msgspec.Struct, frozen=True, kw_only=True):
     def subject(self) -> str | None:
         """The question of the next iteration, if that is a search."""
         return self.questions[0] if self.stage is Stage.LITERATURE_SEARCH and self.questions else None
+
+    def used_up(self, cost_micros: int) -> str | None:
+        """Why no further iteration may begin after so much was spent; None: one may."""
+        if self.budget_micros is None or cost_micros < self.budget_micros:
+            return None
+        return f"its budget of {self.budget_micros / _MICROS_PER_CENT:g} US cents is used up; notes are kept"
 
 
 def after(research: Research, output: dict[str, Any], question: str) -> Research:

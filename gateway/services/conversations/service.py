@@ -90,7 +90,7 @@ class Conversations:
 
     async def retry(self, call: Call, message_id: UUID) -> Answer:
         """A new job for a message that failed or was cancelled; a research goes on where it stopped. Raises Problem
-        404, 409 ``not_failed``, 429 ``rate_limited``."""
+        404, 409 ``not_failed``, 409 ``budget_used_up``, 429 ``rate_limited``."""
         message = await self._settled(call.caller, message_id)
         research = await self.store.research(message_id)
         asked = Asked(
@@ -111,6 +111,8 @@ class Conversations:
                     raise not_found()
                 said = f"the message is {status}; only one that failed or was cancelled is tried again"
                 raise Problem(409, "not_failed", said)
+            if research is not None and (reason := research.used_up(message.cost_micros)):
+                raise Problem(409, "budget_used_up", f"a retry would fail again: {reason}; begin a new research")
             await self._spend_allowance(connection, call.caller, message.profile)
             return await self._accept(connection, inserted, asked, call.caller, research)
 
