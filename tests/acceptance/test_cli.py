@@ -90,7 +90,7 @@ def test_pause_holds_mails_back_and_resume_lets_them_go(run: Run) -> None:
 
 
 async def test_a_pause_until_a_time_ends_by_itself(run: Run) -> None:
-    paused = json.loads(run("queues", "pause", "email", "--until", "2s", "--reason", "a short rest", "--json").stdout)
+    paused = json.loads(run("queues", "pause", "email", "--until", "6s", "--reason", "a short rest", "--json").stdout)
     assert paused["paused"] is True
     mail = send(run)
     shown = facts(run("queues", "show", "email").stdout)
@@ -100,7 +100,7 @@ async def test_a_pause_until_a_time_ends_by_itself(run: Run) -> None:
         found = json.loads(run("email", "show", mail["id"], "--json").stdout)
         return found["status"] == "sent" and found["sentAt"] >= paused["pausedUntil"]
 
-    await eventually(sent, 15)
+    await eventually(sent, 25)
     assert facts(run("queues", "show", "email").stdout)["paused"] == "no"
 
 

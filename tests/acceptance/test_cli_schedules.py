@@ -78,7 +78,7 @@ def test_a_schedule_from_its_making_to_its_end(run: Run) -> None:
         (("--cron", "@daily", "--tz", "Berlin"), 'did you mean "Europe/Berlin"'),
         (("--cron", "@daily", "--args", "{"), "--args"),
         (("--cron", "@daily", "--args", "{}"), "args.queueId"),
-        (("--cron", "@daily", "--task", "email.sned"), "known: email.send"),
+        (("--cron", "@daily", "--task", "email.sned"), "email.send"),
         (("--cron", "@daily", "--missed", "never"), "--missed"),
         ((), "or an interval is needed"),
     ],

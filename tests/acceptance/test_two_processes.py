@@ -19,7 +19,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
 from tests.support.smtp_server import ScriptedSmtp
 
-BULL_BOARD = ["active", "waiting", "completed", "failed", "delayed"]
+BULL_BOARD = ["active", "waiting", "completed", "failed"]
 
 
 @pytest.fixture

@@ -66,7 +66,10 @@ async def test_I_plans_hold_with_the_statistics_of_an_empty_table(pool: Pool, st
         "claim_due": await _plan(pool, "claim_due", QUEUE, 10, "w", 30_000, None, None),
         "claim_ids": await _plan(pool, "claim_ids", QUEUE, ids, "w", 30_000, None, None),
         "settle": await _plan(
-            pool, "settle", ids, fences, ["completed"] * n, [None] * n, [None] * n, [None] * n, [0.0] * n, [0] * n
+            pool,
+            "settle",
+            *(ids, fences, ["completed"] * n, [None] * n, [None] * n, [None] * n),
+            *([0.0] * n, [0] * n, [True] * n),
         ),
         "renew": await _plan(pool, "renew", ids, fences, 30_000),
     }
