@@ -361,6 +361,16 @@ async def test_without_a_key_a_run_fails_at_once_and_says_why(database_url: str,
 # What agents are told, and analyses
 
 
+async def test_a_dry_run_holds_no_real_run_up(app: RunApp, provider: OpenAIServer) -> None:
+    provider.always(HELD)
+    project = await app.project()
+    dry = await app.start(project, "single_agent", agentSlug="scout", dryRun=True)
+    real = await app.start(project, "single_agent", agentSlug="scout")
+    for again in (single(project), single(project) | {"dryRun": True}):
+        error = refused(await app.call("POST", RUNS, again), 409, "already_running")
+        assert (dry if "dryRun" in again else real) in error["message"]
+
+
 async def test_an_agent_is_told_what_it_may_know(database_url: str, provider: OpenAIServer) -> None:
     async with github_server() as hub:
         a_week(hub.add(REPOSITORY))

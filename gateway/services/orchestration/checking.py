@@ -15,7 +15,7 @@ from gateway.services.orchestration.agents import Agents
 from gateway.services.orchestration.budgets import Budgets
 from gateway.services.orchestration.conflicts import OnConflict
 from gateway.services.orchestration.github.service import PERIOD_MAX_HOURS
-from gateway.services.orchestration.plan import StepStatus, dedupe_key
+from gateway.services.orchestration.plan import StepStatus, dedupe_key, dry_key
 from gateway.services.orchestration.projects import Project
 from gateway.services.orchestration.queue import DEFAULT_PRIORITY, ORCHESTRATION_QUEUE, RUN_TASK
 from gateway.services.orchestration.runs import FINAL, Run, RunStore
@@ -67,7 +67,9 @@ class Checks:
         _check_context(work, context)
         await self._budgets.check(project.id)
         run_id, priority = uuid7(), DEFAULT_PRIORITY if data.priority is None else data.priority
+        dry_run = wanted.dry_run or (earlier is not None and earlier.dry_run)
         key = dedupe_key(project.id, work, agent, wanted.key)
+        key = dry_key(key) if dry_run else key
         row = {
             "id": run_id,
             "project_id": project.id,
@@ -77,7 +79,7 @@ class Checks:
             "triggered_by": data.triggered_by,
             "user_id": data.user_id,
             "context": context,
-            "dry_run": wanted.dry_run or (earlier is not None and earlier.dry_run),
+            "dry_run": dry_run,
             "budget_micros": wanted.budget_micros,
             "timeout_ms": wanted.timeout_ms,
             "retry_of": None if earlier is None else earlier.id,

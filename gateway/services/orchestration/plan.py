@@ -167,6 +167,11 @@ def dedupe_key(project_id: UUID, work: JobType, agent_slug: str | None, own: str
     return f"run:{project_id}:{work}{agent}"
 
 
+def dry_key(key: str) -> str:
+    """Of a dry run: it changes nothing, so a real one need not wait for it."""
+    return f"{key}:dry"
+
+
 def next_key(key: str) -> str:
     """Of the one run that waits until the holder of ``key`` has ended (migration 0017 gives it ``key`` then)."""
     return f"{key}:next"
