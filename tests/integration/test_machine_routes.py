@@ -155,6 +155,17 @@ async def test_each_active_project_gets_one_batch(served: Served) -> None:
     )
 
 
+async def test_a_full_queue_does_not_hide_what_had_started(database_url: str) -> None:
+    settings = settings_for(database_url, gateway_role="api", cron_secret=CRON, orchestration_queue_max_waiting=2)
+    async with serving(settings) as (client, runtime):
+        served = (client, runtime, people(runtime))
+        projects = [await project_of(served) for _ in range(4)]
+        answer = data(await ask(served, "/orchestration/batch"), 202)
+        assert len(answer["started"]) == await runtime.pool.fetchval("SELECT count(*) FROM runs") == 2
+        assert [one["code"] for one in answer["skipped"]] == ["queue_full"] * 2
+        assert {one["projectId"] for one in answer["started"] + answer["skipped"]} == set(projects)
+
+
 async def test_one_project_gets_a_batch_or_the_reason(served: Served) -> None:
     project = await project_of(served)
     assert data(await ask(served, f"/orchestration/project/{project}"), 202)["status"] == "queued"

@@ -14,6 +14,7 @@ from litestar.params import FromPath, QueryParameter
 from gateway import audit
 from gateway.access import MACHINE, Principal
 from gateway.feature import Platform, ThePlatform
+from gateway.jobs.errors import QueueFull
 from gateway.jobs.job import PRIORITY_MAX, PRIORITY_MIN
 from gateway.problem import Problem
 from gateway.services.orchestration.projects import Project, ProjectFilter, Projects, project_id_of
@@ -77,6 +78,8 @@ class OrchestrationMachineController(Controller):
                 started.append({"projectId": project.id, "jobId": run.run_id})
             except Problem as problem:
                 skipped.append({"projectId": project.id, "code": problem.code, "reason": problem.message})
+            except QueueFull as full:  # some have started: the caller must hear which
+                skipped.append({"projectId": project.id, "code": "queue_full", "reason": str(full)})
         return {"success": True, "data": {"started": started, "skipped": skipped}}
 
     @post(
