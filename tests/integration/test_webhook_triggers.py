@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
@@ -194,6 +196,32 @@ async def test_the_same_signature_or_id_counts_once(served: Served) -> None:
     later = data(await send(served, hook, {"n": 2}, at=now - 5, **named), 202)
     assert later == {"skipped": second["skipped"], "duplicate": True}
     refused(await send(served, hook, {"n": 3}, **{"X-Gateway-Delivery": "d" * 201}), 400, "validation_error")
+
+
+async def test_what_github_signed_while_the_trigger_was_off_starts_nothing_later(served: Served) -> None:
+    hook = await hooked(served, scheme="github", actions=["opened"])
+    body = {name: hook[name] for name in ("projectId", "name", "agentSlug", "scheme", "actions")}
+
+    async def deliver(action: str, delivery_id: str) -> Any:
+        payload = msgspec.json.encode({"action": action})
+        signed = hmac.new(hook["secret"].encode(), payload, hashlib.sha256).hexdigest()
+        headers = {
+            "X-GitHub-Event": "issues",
+            "X-GitHub-Delivery": delivery_id,
+            "X-Hub-Signature-256": f"sha256={signed}",
+        }
+        return data(await served[0].post(hook["path"], content=payload, headers=headers), 202)
+
+    data(await call(served, "PUT", f"{TRIGGERS}/{hook['id']}", body | {"enabled": False}))
+    off = {"skipped": "the trigger is switched off"}
+    assert [await deliver("opened", delivery_id) for delivery_id in ("d-1", "d-1", "d-2")] == [off] * 3
+    data(await call(served, "PUT", f"{TRIGGERS}/{hook['id']}", body))
+    assert await deliver("opened", "d-3") == off | {"duplicate": True}
+    unwanted = await deliver("closed", "d-4")
+    data(await call(served, "PUT", f"{TRIGGERS}/{hook['id']}", body | {"actions": []}))
+    assert await deliver("closed", "d-5") == unwanted | {"duplicate": True}
+    assert await runs_of(served) == 0
+    assert (await deliver("edited", "d-6"))["jobId"]
 
 
 async def test_owners_and_operators_make_triggers_members_see_them(served: Served) -> None:

@@ -121,7 +121,7 @@ class WebhookTriggers:
         return [_trigger(row) for row in await self._pool.fetch(SQL["webhook_list"], project_id, member, before, limit)]
 
     async def deliveries(self, trigger_id: UUID, limit: int) -> list[dict[str, Any]]:
-        """The last ones that were acted upon."""
+        """The last ones that were acted upon; of GitHub all."""
         return [dict(row) for row in await self._pool.fetch(SQL["delivery_list"], trigger_id, limit)]
 
     def secret_of(self, trigger: Trigger) -> str | None:
@@ -147,10 +147,14 @@ class Deliveries:
         delivery = read_delivery(_json(body), headers.get(GITHUB_EVENT_HEADER))
         wanted = Wanted(events=trigger.events, actions=trigger.actions, branches=trigger.branches)
         against = "the trigger is switched off" if not trigger.enabled else unwanted(wanted, delivery)
-        if against is not None:
-            await self._pool.execute(SQL["webhook_skip"], trigger.id, against)
-            return Told(skipped=against)
-        return await self._act(trigger, delivery, _delivery_id(trigger.scheme, headers), signature)
+        delivery_id = _delivery_id(trigger.scheme, headers)
+        if against is None:
+            return await self._act(trigger, delivery, delivery_id, signature)
+        await self._pool.execute(SQL["webhook_skip"], trigger.id, against)
+        if trigger.scheme is Scheme.GITHUB:  # it signs no time: whoever kept the delivery could send it again later
+            row = (uuid7(), trigger.id, delivery_id, signature, delivery.event, against)
+            await self._pool.execute(SQL["delivery_remember"], *row)
+        return Told(skipped=against)
 
     def _signature(self, trigger: Trigger, body: bytes, headers: Mapping[str, str], now: float) -> bytes:
         secret = self._triggers.secret_of(trigger)
