@@ -87,7 +87,10 @@ async def test_what_cannot_be_understood_is_said_beside_the_box(board: Dashboard
         assert len([p for p in page.all("p") if p.get("role") == "status"]) >= 2, query
 
 
-@pytest.mark.parametrize("path", ["/queue/nothing", f"{QUEUE}/42", f"{QUEUE}/00000000-0000-4000-8000-000000000000", "/operations/x"])
+NO_JOB = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize("path", ["/queue/nothing", f"{QUEUE}/42", f"{QUEUE}/{NO_JOB}", "/operations/x"])
 async def test_what_is_not_there_is_a_page_too(board: Dashboard, path: str) -> None:
     page = await board.page(path, 404)
     page.sound()
