@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 KINDS: Final = ("websocket", "sse")
 DROPS: Final = ("buffer_full", "not_json", "too_large")
-ENDS: Final = ("slow", "auth", "forbidden", "too_many", "drain")
+ENDS: Final = ("slow", "auth", "forbidden", "too_many", "silent", "drain")
 
 
 class RealtimeMetrics:

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.web.auth import Authenticator
 from gateway.web.channel_access import ChannelAccess
 from gateway.web.http_protocol import end_soon
+from gateway.web.socket_protocol import SILENT
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ _REASONS: Final = {
     NOT_AUTHENTICATED: "auth",
     FORBIDDEN: "forbidden",
     TRY_LATER: "too_many",
+    SILENT: "silent",
 }
 
 

@@ -26,6 +26,7 @@ from gateway.realtime.feed import named
 from gateway.realtime.listener import TOO_SLOW, Closing, Listener, Told
 from gateway.web.clients import FORBIDDEN, NOT_AUTHENTICATED, TRY_LATER, Client, Clients
 from gateway.web.invalid_body import explain, suggestion
+from gateway.web.socket_protocol import SILENT, SILENT_REASON, is_silent
 
 log = structlog.get_logger(__name__)
 
@@ -134,6 +135,8 @@ class Session:
         while True:
             message: Any = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
+                if is_silent(message):
+                    self._listener.close(Closing(SILENT, SILENT_REASON))
                 return
             if self._listener.closing is None:
                 await self._hear(message.get("text") or message.get("bytes") or "")
