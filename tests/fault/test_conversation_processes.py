@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from gateway.dev_servers import EmbeddedPostgres
+from gateway.infra.migrate import migrate
 from tests.support.conversations import PROFILES, researcher, stage_of
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, gateways
@@ -148,3 +150,31 @@ async def test_who_keeps_showing_tokens_is_checked_all_the_same(cluster: Cluster
             return mine.closed is not None and mine.closed[0] == 4003
 
         await eventually(let_go, 10, "new tokens put the check off")
+
+
+@WITHOUT_REDIS
+async def test_who_ends_while_the_ledger_is_away_takes_an_answer_along(
+    tmp_path: Path,
+    own_postgres: Callable[[], EmbeddedPostgres],
+    smtp: ScriptedSmtp,
+    provider: OpenAIServer,
+    mode_redis_url: str | None,
+) -> None:
+    postgres = own_postgres()
+    await migrate(postgres.dsn)
+    settings = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": provider.url, "GATEWAY_PROFILES": PROFILES}
+    answer = Answer("Good morning.", stop_after=1, stop="wait")
+    provider.script(answer, Answer("Good evening."))
+    async with gateways(tmp_path, postgres.dsn, smtp, SHUTDOWN_GRACE_S="1", **settings) as cluster:
+        leaving = await cluster.start()
+        accepted = data(await leaving.user.post("/api/chat", json={"message": "Hello?"}), 202)
+        await provider.called()
+        postgres.kill()
+        answer.go.set()
+        await eventually(lambda: "message_waits_for_ledger" in leaving.log, 20)
+        cluster.retire(leaving)
+        leaving.terminate()
+        assert await leaving.exit_code(20) == 0
+        postgres.start()
+        assert (await ended(await cluster.start(), accepted))["answer"] == "Good evening."
+    assert len(provider.calls) == 2, "asked and paid again, as the page says"
