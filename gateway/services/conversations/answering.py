@@ -25,9 +25,10 @@ from gateway.llm.model import (
     spent_when_cancelled,
 )
 from gateway.realtime.channel import Publisher
+from gateway.realtime.words import Words
 from gateway.services.conversations.queues import MessageJobData
 from gateway.services.conversations.store import Connection, Held, Message, MessageStore
-from gateway.services.conversations.telling import MessageEnds, Teller, Words
+from gateway.services.conversations.telling import MessageEnds, Teller
 
 log = structlog.get_logger(__name__)
 

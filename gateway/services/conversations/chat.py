@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from gateway.jobs.registry import Task, TaskContext
 from gateway.llm.model import ModelAnswer, ModelRequest, Spent
+from gateway.realtime.words import Words
 from gateway.services.conversations.answering import Answering, Turn
 from gateway.services.conversations.prompts import HISTORY_CHARS, HISTORY_MESSAGES, chat_messages
 from gateway.services.conversations.queues import CHAT_TASK, MessageJobData, Profile
 from gateway.services.conversations.store import Connection
-from gateway.services.conversations.telling import Words
 
 _STAGE: Final = "answering"
 _BEGUN: Final = 10  # percent
@@ -40,7 +40,7 @@ class ChatTask:
         turn = await self._answering.begin(data, context, _STAGE, _BEGUN)
         turn.tell.started()
         turn.tell.progress(_STAGE, _BEGUN)
-        answer = await self._answering.ask(turn, await self._request(turn), Words(turn.tell))
+        answer = await self._answering.ask(turn, await self._request(turn), Words(turn.tell.tokens))
         await self._keep(turn, answer)
         return paid(answer.spent)
 

@@ -14,6 +14,7 @@ from gateway.jobs.errors import Fail
 from gateway.jobs.job import Inserted
 from gateway.jobs.registry import Task, TaskContext
 from gateway.llm.model import ModelAnswer, ModelRequest
+from gateway.realtime.words import Words
 from gateway.services.conversations.answering import Answering, Turn
 from gateway.services.conversations.chat import paid
 from gateway.services.conversations.prompts import (
@@ -26,7 +27,6 @@ from gateway.services.conversations.prompts import (
 from gateway.services.conversations.queues import RESEARCH_TASK, MessageJobData, Profile, job_of
 from gateway.services.conversations.research import Research, Stage, after
 from gateway.services.conversations.store import Connection
-from gateway.services.conversations.telling import Words
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class ResearchTask:
         turn.tell.progress(research.stage, research.percent)
         await self._check_budget(turn, research)
         writing = research.stage is Stage.WRITING
-        words = Words(turn.tell, tell=writing)
+        words = Words(turn.tell.tokens if writing else None)
         answer = await self._answering.ask(turn, await self._request(turn, research), words)
         if answer.refusal is not None and not writing:
             await self._answering.give_up(turn, "refusal", f"the model refused: {answer.refusal}", answer.spent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import Final
 from uuid import UUID
@@ -10,9 +9,6 @@ from uuid import UUID
 from gateway.realtime.channel import Channel, Publisher, Topic
 from gateway.services.conversations.store import MessageStore
 
-TOKENS_EVERY_S: Final = 0.05
-TOKENS_MAX: Final = 1000  # characters of one message: a channel takes no long ones, and JSON may need 6 bytes for each
-PARTIAL_MAX: Final = 200_000  # characters kept of an answer that was cut
 FOLLOW_S: Final = 1.0
 _BATCH: Final = 100
 
@@ -41,48 +37,13 @@ class Teller:
         self._publisher.publish(self._channels, "state:updated", {**self._ids, "stateId": str(state_id)})
 
     def tokens(self, text: str) -> None:
-        for at in range(0, len(text), TOKENS_MAX):
-            self._publisher.publish(self._channels, "run:token", {**self._job, "text": text[at : at + TOKENS_MAX]})
+        self._publisher.publish(self._channels, "run:token", {**self._job, "text": text})
 
     def ended(self, status: str) -> None:
         """The message has changed for the last time."""
         self._publisher.publish(self._channels, "message:updated", self._ids)
         kind = "job:completed" if status == "completed" else "job:failed"
         self._publisher.publish(self._channels, kind, {**self._job, "status": status})
-
-
-class Words:
-    """Collects a model's words and tells them about each 50 ms. An ``OnToken``; ``text`` is all that has come."""
-
-    def __init__(self, teller: Teller, *, tell: bool = True) -> None:
-        self._teller = teller
-        self._tell = tell
-        self._said: list[str] = []
-        self._size = 0
-        self._waiting: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __call__(self, text: str) -> None:
-        if self._size < PARTIAL_MAX:
-            self._said.append(text)
-            self._size += len(text)
-        if not self._tell:
-            return
-        self._waiting.append(text)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TOKENS_EVERY_S, self.flush)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._said)[:PARTIAL_MAX]
-
-    def flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._waiting:
-            text, self._waiting = "".join(self._waiting), []
-            self._teller.tokens(text)
 
 
 class MessageEnds:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from gateway.llm.model import (
     spent_when_cancelled,
 )
 from gateway.problem import Problem
+from gateway.realtime.words import PARTIAL_MAX, Words
 from gateway.services.orchestration.agents import Agent, Agents
 from gateway.services.orchestration.budgets import MICROS_PER_CENT, Budgets
 from gateway.services.orchestration.context import RECENT_SUGGESTIONS, Material, digest, messages_of
@@ -36,7 +38,7 @@ from gateway.services.orchestration.outcomes import Outcomes, Recorded
 from gateway.services.orchestration.plan import Step, StepKind, StepStatus
 from gateway.services.orchestration.projects import Project, Projects
 from gateway.services.orchestration.runs import Run, RunStore, StepEnd
-from gateway.services.orchestration.telling import PARTIAL_MAX, RunTeller, Words
+from gateway.services.orchestration.telling import RunTeller
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +135,7 @@ class Stepper:
             max_output_tokens=agent.max_output_tokens,
             budgeted=work.run.budget_micros is not None or project.monthly_budget_micros is not None,
         )
-        words = Words(work.tell, work.step.id)
+        words = Words(partial(work.tell.tokens, work.step.id))
         try:
             answer = await self._answer(request, words)
         except asyncio.CancelledError as cancelled:

@@ -11,8 +11,6 @@ from gateway.realtime.channel import Channel, Publisher, Topic
 from gateway.services.orchestration.plan import Step, StepStatus
 from gateway.services.orchestration.runs import RunStatus, RunStore
 
-TOKENS_EVERY_S: Final = 0.05
-PARTIAL_MAX: Final = 200_000  # characters kept of an answer that was cut
 UNTOLD_POLL_S: Final = 1.0
 _UNTOLD_BATCH: Final = 100
 _WRITTEN_S: Final = 2.0  # what is not in a log by then is told again
@@ -50,38 +48,6 @@ class RunTeller:
     def ended(self, status: RunStatus) -> None:
         kind = "job:completed" if status is RunStatus.COMPLETED else "job:failed"
         self._publisher.publish(self._both, kind, {**self._fields, "status": status})
-
-
-class Words:
-    """Collects a model's words and tells them about each 50 ms. An ``OnToken``; ``text`` is all that has come."""
-
-    def __init__(self, teller: RunTeller, step_id: UUID) -> None:
-        self._teller = teller
-        self._step_id = step_id
-        self._said: list[str] = []
-        self._size = 0
-        self._waiting: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __call__(self, text: str) -> None:
-        if self._size < PARTIAL_MAX:
-            self._said.append(text)
-            self._size += len(text)
-        self._waiting.append(text)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TOKENS_EVERY_S, self.flush)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._said)[:PARTIAL_MAX]
-
-    def flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._waiting:
-            text, self._waiting = "".join(self._waiting), []
-            self._teller.tokens(self._step_id, text)
 
 
 class RunEnds:
