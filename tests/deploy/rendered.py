@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -12,32 +11,21 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.debian import TRIXIE, program
+
 Object = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = ("base", "overlays/dev", "overlays/prod", "overlays/sentinel", "overlays/split", "overlays/keda")
-NO_KUSTOMIZE = "neither kubectl nor kustomize is installed, and no package index has them as a wheel"
 each_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
-
-
-def _command() -> list[str] | None:
-    if kustomize := shutil.which("kustomize"):
-        return [kustomize, "build"]
-    kubectl = shutil.which("kubectl")
-    return [kubectl, "kustomize"] if kubectl else None
-
-
-needs_kustomize = pytest.mark.skipif(_command() is None, reason=NO_KUSTOMIZE)
 
 
 @cache
 def text_of(overlay: str) -> str:
-    """Skips the test where nothing can build it."""
-    command = _command()
-    if command is None:
-        pytest.skip(NO_KUSTOMIZE)
-    done = subprocess.run([*command, str(K8S / overlay)], capture_output=True, text=True, timeout=60, check=False)
+    kubectl = program("kubectl", "kubectl", suite=TRIXIE)
+    command = [kubectl, "kustomize", K8S / overlay]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

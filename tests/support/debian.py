@@ -90,15 +90,18 @@ def _download(home: Path, package: str, suite: str | None) -> None:
         (home / part).mkdir(parents=True, exist_ok=True)
     options = [
         *("-o", f"Dir::State={home / 'state'}", "-o", f"Dir::Cache={home / 'cache'}"),
-        *("-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="),
+        *("-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="),
     ]
     if suite is None:
+        options += ["-o", "Dir::State::status=/var/lib/dpkg/status"]
         _run("apt-get", *options, "update")
         _run("apt-get", *options, "install", "-y", "--no-install-recommends", "--download-only", package)
         return
     source = home / "state" / "sources.list"
     source.write_text(f"deb {_mirror()} {suite} main\n")
     options += ["-o", f"Dir::Etc::SourceList={source}", "-o", "Dir::Etc::SourceParts=-"]
+    # As if nothing were installed: apt would ask for the version that is, which this suite need not have.
+    options += ["-o", "Dir::State::status=/dev/null"]
     _run("apt-get", *options, "update")
     _run("apt-get", *options, "download", package, cwd=home / "cache" / "archives")
 
