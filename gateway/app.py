@@ -38,7 +38,7 @@ def create_app(runtime: Runtime) -> Litestar:
 
     history = RedisHistory()
     runtime.events.subscribe(history.on_event)
-    dashboard = Dashboard(runtime, authenticator, history)
+    dashboard = Dashboard(runtime, authenticator, history, runtime.features)
     access = channel_access(runtime.features, runtime.engine.registry)
     clients = Clients(settings, runtime.realtime.hub, authenticator, access, runtime.metrics.realtime)
 

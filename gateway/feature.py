@@ -20,6 +20,7 @@ from gateway.jobs.registry import Task
 from gateway.jobs.schedule import NewSchedule
 from gateway.jobs.schedules import Schedules
 from gateway.llm.model import Models
+from gateway.pages import FeaturePages
 from gateway.realtime.channel import Publisher, Topic
 from gateway.realtime.hub import Hub
 from gateway.settings import Settings
@@ -54,7 +55,7 @@ class Feature:
     ``chores`` run on the elected leader; the jobs of ``schedules`` run like any other (docs/schedules.md).
 
     ``channels``: who may listen to the channels of a topic that are this feature's. ``tells_job_ends``: it publishes
-    nothing itself, so the engine tells on its jobs' channels how they ended.
+    nothing itself, so the engine tells on its jobs' channels how they ended. ``pages``: what the dashboard shows of it.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Feature:
     schedules: tuple[NewSchedule, ...] = ()
     channels: Mapping[Topic, ChannelGuard] = field(default_factory=dict)
     tells_job_ends: bool = False
+    pages: FeaturePages | None = None

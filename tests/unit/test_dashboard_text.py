@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.infra.log import MASK
+from gateway.masking import CONTENT_MASK, SHOWN_MAX, masked, pretty, unmasked
 from gateway.problem import Problem
 from gateway.web.dashboard.failures import Failure, grouped, normalised
 from gateway.web.dashboard.look import clipped, duration, moment, visible
-from gateway.web.dashboard.masking import CONTENT_MASK, SHOWN_MAX, masked, pretty, unmasked
 from gateway.web.dashboard.search_box import parse_box
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Final
 from litestar import Router
 from litestar.di import Provide
 
-from gateway.web.dashboard import bulk, events, job, login, others, overview, queue
+from gateway.web.dashboard import brought, bulk, events, job, login, others, overview, queue
 from gateway.web.dashboard.assets import ADDRESS, asset_route
 from gateway.web.dashboard.frame import Dashboard
 from gateway.web.dashboard.problems import page_handlers
@@ -32,7 +32,7 @@ HANDLERS: Final = (
 def dashboard_router(dashboard: Dashboard) -> Router:
     return Router(
         ADDRESS,
-        route_handlers=HANDLERS,
+        route_handlers=[*HANDLERS, *brought.routes_of(dashboard.features)],
         guards=[demand_same_origin],
         dependencies={"dashboard": Provide(lambda: dashboard, sync_to_thread=False)},
         exception_handlers=page_handlers(dashboard),

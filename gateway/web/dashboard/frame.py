@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlencode
 
-import msgspec
+from jinja2 import Environment
 from litestar import Request, Response
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
@@ -17,9 +18,11 @@ from litestar.response import Redirect
 
 from gateway import __version__
 from gateway.access import Principal, Scope
+from gateway.feature import Feature
+from gateway.pages import Banner, Entry
 from gateway.web.auth import Authenticator
 from gateway.web.dashboard.assets import ADDRESS, ASSETS
-from gateway.web.dashboard.look import TEMPLATES
+from gateway.web.dashboard.look import templates
 from gateway.web.dashboard.outage import RedisHistory
 from gateway.web.health import HealthSource, RedisState
 
@@ -27,7 +30,7 @@ PageRequest = Request[Principal, Any, Any]
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
@@ -52,17 +55,20 @@ DONE: Final = {
     "schedule-run": "A job of the schedule was made.",
     "stop": "Stopped. What is done stays done.",
 }
+# The navigation: pages of features stand between.
+_FIRST: Final = (
+    Entry(place="overview", path="", word="Overview"),
+    Entry(place="jobs", path="/jobs", word="Jobs"),
+)
+_LAST: Final = (
+    Entry(place="schedules", path="/schedules", word="Schedules"),
+    Entry(place="replicas", path="/replicas", word="Replicas"),
+    Entry(place="operations", path="/operations", word="Operations"),
+    Entry(place="audit", path="/audit", word="Audit", access=Scope.ADMIN_WRITE),
+)
 TRIES: Final = 5
 TRIES_S: Final = 60.0
 _ADDRESSES_MAX: Final = 10_000
-
-
-class Banner(msgspec.Struct, frozen=True, kw_only=True):
-    """``kind``: alert for what somebody should act on."""
-
-    kind: Literal["alert", "status"]
-    title: str
-    text: str
 
 
 class LoginTries:
@@ -85,14 +91,31 @@ class LoginTries:
             self._failed.popitem(last=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dashboard:
     """What the pages know of the gateway beside its ledger."""
 
     health: HealthSource
     authenticator: Authenticator
     history: RedisHistory
+    features: tuple[Feature, ...] = ()
     tries: LoginTries = field(default_factory=LoginTries)
+
+    @cached_property
+    def templates(self) -> Environment:
+        """Raises ValueError for a feature whose package has no folder of templates."""
+        return templates(tuple((one.name, one.pages.package) for one in self.features if one.pages is not None))
+
+    @cached_property
+    def notices(self) -> dict[str, str]:
+        """Words for what was done, by the name that an address gives."""
+        brought = [(one.name, one.pages.notices) for one in self.features if one.pages is not None]
+        return DONE | {notice_name(name, key): words for name, notices in brought for key, words in notices.items()}
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The navigation of who may see all."""
+        return [*_FIRST, *(entry for one in self.features if one.pages for entry in one.pages.entries), *_LAST]
 
 
 # How a page asks for it: the dashboard's router provides it under the name "dashboard".
@@ -118,7 +141,7 @@ class Page:
 def respond(request: PageRequest, dashboard: Dashboard, page: Page) -> Response[Any]:
     if wants_json(request):
         return Response({"success": True, "data": page.data}, status_code=page.status, media_type="application/json")
-    text = TEMPLATES.get_template(page.template).render(
+    text = dashboard.templates.get_template(page.template).render(
         {**_frame(request, dashboard, page), **page.data, **page.extra, "title": page.title}
     )
     return Response(text, status_code=page.status, headers=HEADERS, media_type="text/html")
@@ -131,18 +154,27 @@ def _frame(request: PageRequest, dashboard: Dashboard, page: Page) -> dict[str, 
         "base": base(request),
         "assets": {name: f"{base(request)}/{asset.path}" for name, asset in ASSETS.items()},
         "place": page.place,
+        "navigation": [entry for entry in dashboard.entries if user is not None and user.may(entry.access)],
         "user": user,
         "may_operate": user is not None and user.may(Scope.ADMIN_OPERATE),
         "may_write": user is not None and user.may(Scope.ADMIN_WRITE),
         "open_to_all": dashboard.authenticator.open_to_all,
         "mode": dashboard.health.mode,
         "banners": [*_banners(dashboard, user), *page.banners],
-        "done": DONE.get(request.query_params.get("done", "")),
+        "done": dashboard.notices.get(request.query_params.get("done", "")),
         "theme": theme if theme in ("light", "dark") else "auto",
         "topics": ",".join(page.topics),
         "again_s": page.again_s,
         "version": __version__,
     }
+
+
+def template_name(feature: str, template: str) -> str:
+    return f"{feature}/{template}"
+
+
+def notice_name(feature: str, notice: str) -> str:
+    return f"{feature}.{notice}"
 
 
 def _banners(dashboard: Dashboard, user: Principal | None) -> list[Banner]:

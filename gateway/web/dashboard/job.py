@@ -14,11 +14,12 @@ from litestar.params import FromPath
 from gateway.feature import ThePlatform
 from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import OPEN, JobState
+from gateway.masking import masked, pretty, unmasked
+from gateway.pages import Related
 from gateway.problem import Problem
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
-from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
+from gateway.web.dashboard.frame import Dashboard, Page, PageRequest, TheDashboard, go_to, respond
 from gateway.web.dashboard.look import segment
-from gateway.web.dashboard.masking import masked, pretty, unmasked
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, WRITE, audited, queue_name
 from gateway.web.invalid_body import explain
@@ -48,10 +49,11 @@ async def job_page(
             return go_to(request, f"/queue/{segment(record.queue)}/{wanted}")
         job = await waiting_job_detail(platform, record)
         links = await platform.inspector.links(wanted)
+        related = await _related(dashboard, record.queue, wanted)
     may_read = request.user.changes_all
     args, result = masked(job.data, content=may_read), masked(job.result, content=may_read)
     shown = pretty(args)
-    data = {"job": msgspec.structs.replace(job, data=args, result=result), "links": links}
+    data = {"job": msgspec.structs.replace(job, data=args, result=result), "links": links, "related": related}
     page = Page(
         template="job.html",
         title=f"Job {job_id[:8]}",
@@ -68,6 +70,16 @@ async def job_page(
         },
     )
     return respond(request, dashboard, page)
+
+
+async def _related(dashboard: Dashboard, queue: str, job_id: UUID) -> list[Related]:
+    """What features have to show of one of their jobs."""
+    found: list[Related] = []
+    for feature in dashboard.features:
+        about = feature.pages.about_job if feature.pages is not None else None
+        if about is not None and any(policy.name == queue for policy in feature.queues):
+            found += await about(job_id)
+    return found
 
 
 def job_id_of(text: str) -> UUID:

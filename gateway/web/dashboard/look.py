@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 _CONTROL: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+_NO_NAME: Final = re.compile(r'[/\\:*?"<>|]')
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -85,9 +87,18 @@ def clipped(text: str | None, most: int = 120) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def _environment() -> Environment:
+def file_name(text: str) -> str:
+    """A name to save a file under on any system: nothing hidden, no path, not empty, at most 150 characters."""
+    name = _NO_NAME.sub("_", _CONTROL.sub("_", text)).replace("\n", "_").replace("\t", "_").strip(" .")
+    return name[-150:] or "file"
+
+
+@cache
+def templates(brought: tuple[tuple[str, str], ...]) -> Environment:
+    """The dashboard's templates; those in the folder ``pages`` of other packages begin with the name given for it."""
+    loaders = {name: PackageLoader(package, "pages") for name, package in brought}
     environment = Environment(
-        loader=PackageLoader(__package__),
+        loader=ChoiceLoader([PackageLoader(__package__), PrefixLoader(loaders)]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=visible,
@@ -104,6 +115,3 @@ def _environment() -> Environment:
         "short_id": short_id,
     }
     return environment
-
-
-TEMPLATES: Final = _environment()

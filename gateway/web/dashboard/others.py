@@ -11,11 +11,11 @@ from litestar.params import FromPath
 
 from gateway.access import Scope
 from gateway.feature import ThePlatform
+from gateway.masking import masked, pretty
 from gateway.problem import Problem
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
 from gateway.web.dashboard.listing import QUERY, listing
-from gateway.web.dashboard.masking import masked, pretty
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, audited
 from gateway.web.dashboard.store import audit_page, replicas_lately

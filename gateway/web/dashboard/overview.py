@@ -15,8 +15,9 @@ from gateway.feature import Platform, ThePlatform
 from gateway.jobs.job import QueueCounts
 from gateway.jobs.records import Replica
 from gateway.jobs.waiting import Hindrance, QueueFacts, takes_jobs, why_queue
+from gateway.pages import Banner
 from gateway.web.dashboard.failures import Failure, grouped
-from gateway.web.dashboard.frame import Banner, Page, PageRequest, TheDashboard, respond
+from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, respond
 from gateway.web.dashboard.look import duration
 from gateway.web.dashboard.store import FAILURES_READ, failures_lately, queues_facts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.web.dashboard.masking import is_hidden
+from gateway.masking import is_hidden
 from gateway.web.queues_schemas import invalid
 
 TEXT_MAX: Final = 500  # characters
