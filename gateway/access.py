@@ -31,6 +31,7 @@ class Scope(StrEnum):
     CONVERSATIONS_WRITE = "conversations:write"
     CONVERSATIONS_READ = "conversations:read"
     ADMIN_READ = "admin:read"
+    ADMIN_CONTENT = "admin:content"  # with admin:read: what people and models wrote
     ADMIN_OPERATE = "admin:operate"
     ADMIN_WRITE = "admin:write"
 
@@ -45,13 +46,14 @@ _USER = frozenset(
 SCOPES_OF: dict[Role, frozenset[Scope]] = {
     Role.USER: _USER,
     Role.VIEWER: _USER | {Scope.ADMIN_READ},
-    Role.OPERATOR: _USER | {Scope.ADMIN_READ, Scope.ADMIN_OPERATE},
+    Role.OPERATOR: _USER | {Scope.ADMIN_READ, Scope.ADMIN_CONTENT, Scope.ADMIN_OPERATE},
     Role.ADMIN: frozenset(Scope),
 }
 
 # What a scope of an API key includes; people's roles list theirs in full.
 _INCLUDED: dict[Scope, frozenset[Scope]] = {
-    Scope.ADMIN_WRITE: frozenset({Scope.ADMIN_OPERATE, Scope.ADMIN_READ}),
+    Scope.ADMIN_OPERATE: frozenset({Scope.ADMIN_CONTENT}),
+    Scope.ADMIN_WRITE: frozenset({Scope.ADMIN_OPERATE, Scope.ADMIN_CONTENT, Scope.ADMIN_READ}),
 }
 
 PUBLIC = "public"  # opt={"access": PUBLIC}: no token needed
@@ -69,6 +71,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """The authenticated caller. ``id`` is the token's subject, or the API key's id; it is what rows belong to.
 
     ``sees_all``: may read the rows of others too (role viewer and above, or scope admin:read).
+    ``reads_content``: of those also what people and models wrote (role operator and above, or scope admin:content).
     ``changes_all``: may change and repeat them too (role operator and above, or scope admin:operate).
     """
 
@@ -80,6 +83,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sees_all(self) -> bool:
         return Scope.ADMIN_READ in self.scopes
+
+    @property
+    def reads_content(self) -> bool:
+        return Scope.ADMIN_CONTENT in self.scopes
 
     @property
     def changes_all(self) -> bool:

@@ -78,14 +78,16 @@ class Entry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """``path`` is below the dashboard's address, with parameters as in ``/emails/{mail_id:str}``; ``place``: the entry
-    of the navigation that it belongs to; ``query``: the parameters it knows, ``done`` apart. ``load`` has two seconds,
-    and raises ``Problem`` for what is not there."""
+    of the navigation that it belongs to; ``query``: the parameters it knows, ``done`` apart; ``content``: it is what
+    people or models wrote, for those only who may read that. ``load`` has two seconds, and raises ``Problem`` for what
+    is not there."""
 
     path: str
     place: str
     load: Callable[[Asked], Awaitable[View | Raw]]
     access: Scope = Scope.ADMIN_READ
     query: tuple[str, ...] = ()
+    content: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for a page that others than administrators could open."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
+from gateway.access import Scope
 from gateway.feature import Feature, ThePlatform
 from gateway.pages import Action, Asked, Page, Raw
 from gateway.web.dashboard import frame
@@ -17,7 +18,7 @@ from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import PageRequest, TheDashboard, go_to, notice_name, respond, template_name
 from gateway.web.dashboard.look import file_name
 from gateway.web.dashboard.overview import READ_S
-from gateway.web.dashboard.queue import audited
+from gateway.web.dashboard.queue import audited, demand
 
 _SAFE: Final = "!#$&+-.^_`|~"  # with letters and digits: what RFC 8187 leaves as it is
 
@@ -36,6 +37,8 @@ def _page_route(feature: str, page: Page) -> HTTPRouteHandler:
 
     @get(page.path, opt=opt, include_in_schema=False)
     async def show(request: PageRequest, dashboard: TheDashboard) -> Response[Any]:
+        if page.content:
+            demand(request, Scope.ADMIN_CONTENT)
         async with asyncio.timeout(READ_S):
             found = await page.load(_asked(request, {}))
         if isinstance(found, Raw):

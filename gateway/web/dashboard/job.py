@@ -50,7 +50,7 @@ async def job_page(
         job = await waiting_job_detail(platform, record)
         links = await platform.inspector.links(wanted)
         related = await _related(dashboard, record.queue, wanted)
-    may_read = request.user.changes_all
+    may_read = request.user.reads_content
     args, result = masked(job.data, content=may_read), masked(job.result, content=may_read)
     shown = pretty(args)
     data = {"job": msgspec.structs.replace(job, data=args, result=result), "links": links, "related": related}

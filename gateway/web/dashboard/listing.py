@@ -47,7 +47,7 @@ def status_of(query: Mapping[str, str]) -> str:
 
 def wanted_of(query: Mapping[str, str], user: Principal) -> dict[str, str]:
     """The parameters of the JSON lists that a page's address means. Raises Problem 400."""
-    asked = parse_box(query.get("q", ""), content=user.changes_all)
+    asked = parse_box(query.get("q", ""), content=user.reads_content)
     status = status_of(query)
     if status:
         if "state" in asked:
