@@ -20,9 +20,9 @@ from gateway.access import AUTHENTICATED, MACHINE, Scope
 from gateway.app import create_app
 from gateway.cli.root import root
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
+from gateway.infra.redis_check import RedisFitness
 from gateway.runtime import Runtime
 from gateway.settings import Settings, setting_rows
-from gateway.web.metrics import FAILURES, OUTCOMES
 
 DOCS = Path(__file__).resolve().parent
 TESTS = DOCS.parent / "tests"
@@ -82,13 +82,15 @@ def metric_rows() -> list[tuple[str, str, list[str], str]]:
 
 def _full_registry() -> Metrics:
     metrics = Metrics()
-    metrics.declare_queue("email-queue", OUTCOMES, FAILURES)
+    metrics.jobs.declare("email-queue", ["email.send"])
+    metrics.http.ended("GET", "/health", 200, 0.001)
     metrics.email("smtp", "sent")
     metrics.model_call("openai", "answered", 1.0)
     metrics.model_spent("general", "gpt-5-mini", tokens=(100, 20), cost_micros=65)
     metrics.model_misfit("general", "gpt-5-mini")
     metrics.redis(True)
-    metrics.redis_fit(True)
+    metrics.redis_seen(RedisFitness(evicts=False, memory=(1, 2)))
+    metrics.clock_skew(0.0)
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=0, free=1)})
     metrics.watch_budgets(lambda: {"ok": 1})
     queue = QueueReading(

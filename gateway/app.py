@@ -73,7 +73,8 @@ def create_app(runtime: Runtime) -> Litestar:
     check_access_declared(app)
     declare_errors(app)
     declare_queries(app)
-    app.asgi_handler = RequestEdge(Intake(app.asgi_handler, PER_CONNECTION * settings.database_pool_size))
+    intake = Intake(app.asgi_handler, PER_CONNECTION * settings.database_pool_size)
+    app.asgi_handler = RequestEdge(intake, runtime.metrics.http.ended)
     return app
 
 

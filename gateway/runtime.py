@@ -19,6 +19,7 @@ import structlog
 from gateway.feature import Feature, Platform
 from gateway.idempotency import prune_answers
 from gateway.infra.lifecycle import Component, StartError, stop_all
+from gateway.infra.loop_lag import LoopLag
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
@@ -91,6 +92,7 @@ class Runtime:
         pool = pools.work
         self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = Metrics()
+        self.loop_lag = LoopLag(self.metrics.event_loop_lag, settings.ready_loop_lag_max_ms / 1000)
         self.events = Events()
         self.events.subscribe(EventMetrics(self.metrics).on_event)
         self._registry = Registry()
@@ -177,7 +179,9 @@ class Runtime:
     @property
     def not_ready(self) -> str | None:
         """Why this replica wants no traffic now; None: it does."""
-        return "draining: this replica is stopping" if self._draining else self._boot_problem
+        if self._draining:
+            return "draining: this replica is stopping"
+        return self._boot_problem or self.loop_lag.problem
 
     async def ledger_problem(self) -> str | None:
         return await self._ledger_check.problem()
@@ -238,7 +242,7 @@ class Runtime:
         if target is None:
             return []
         strict = self.settings.gateway_env == "production"
-        use = RedisUse(target, self.settings.redis_required, strict, told=self.metrics.redis_fit)
+        use = RedisUse(target, self.settings.redis_required, strict, told=self.metrics.redis_seen)
         return [RedisLink(use, self.dispatcher, self._store, self._registry.queue_names)]
 
     def _components(self) -> list[Component]:
@@ -252,6 +256,7 @@ class Runtime:
             self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
             LoopWatchdog(),
+            self.loop_lag,
             self._models,
         ]
         keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from gateway.infra.http_metrics import HttpMetrics
+from gateway.infra.job_metrics import JobMetrics
 from gateway.infra.model_metrics import ModelMetrics
 from gateway.infra.realtime_metrics import RealtimeMetrics
+from gateway.infra.redis_check import RedisFitness
 
 STALE_S: Final = 30.0
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-# A mail takes tens of milliseconds, an agent run up to its limit of 10 minutes, a rate-limited wait hours.
-_DURATION_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,42 +68,18 @@ class Metrics:
         self._registry = CollectorRegistry(auto_describe=False)
         self._gauges = _QueueGauges(clock)
         self._registry.register(self._gauges)
-        self._counters()
-        self._histograms()
+        self.http = HttpMetrics(self._registry)
+        self.jobs = JobMetrics(self._registry)
+        self._emails = Counter(
+            "gateway_emails",
+            "E-mails handed to a transport, by outcome.",
+            ["transport", "outcome"],
+            registry=self._registry,
+        )
+        models = ModelMetrics(self._registry)
+        self.model_call, self.model_spent, self.model_misfit = models.call, models.spent, models.misfit
         self._switches()
         self.realtime = RealtimeMetrics(self._registry)
-
-    def _counters(self) -> None:
-        into = self._registry
-        self._jobs = Counter("gateway_jobs", "Attempts that ended, by outcome.", ["queue", "outcome"], registry=into)
-        self._failures = Counter(
-            "gateway_job_failures", "Attempts that failed, by kind of failure.", ["queue", "class"], registry=into
-        )
-        self._attempts = Counter("gateway_job_attempts", "Attempts that were started.", ["queue"], registry=into)
-        self._stalled = Counter("gateway_job_stalled", "Jobs whose process vanished.", ["queue"], registry=into)
-        self._emails = Counter(
-            "gateway_emails", "E-mails handed to a transport, by outcome.", ["transport", "outcome"], registry=into
-        )
-        self._models = ModelMetrics(into)
-        self.model_call = self._models.call
-        self.model_spent = self._models.spent
-        self.model_misfit = self._models.misfit
-
-    def _histograms(self) -> None:
-        self._duration = Histogram(
-            "gateway_job_duration_seconds",
-            "Time from ready to claimed (wait) and from claimed to ended (run).",
-            ["queue", "phase"],
-            buckets=_DURATION_BUCKETS,
-            registry=self._registry,
-        )
-        self._rate_wait = Histogram(
-            "gateway_job_rate_limit_wait_seconds",
-            "Rests of free workers because of the queue's rate limit.",
-            ["queue"],
-            buckets=_DURATION_BUCKETS,
-            registry=self._registry,
-        )
 
     def _switches(self) -> None:
         into = self._registry
@@ -111,35 +88,8 @@ class Metrics:
         )
         self._postgres = Gauge("gateway_postgres_up", "1 while PostgreSQL answers.", registry=into)
         self._lag = Gauge(
-            "gateway_event_loop_lag_seconds", "Longest delay of the event loop in the last seconds.", registry=into
+            "gateway_event_loop_lag_seconds", "Longest delay of the event loop in the last 15 s.", registry=into
         )
-
-    def declare_queue(self, queue: str, outcomes: Iterable[str] = (), failures: Iterable[str] = ()) -> None:
-        """Let a queue's counters begin at 0, so that the first event is seen as an increase."""
-        for outcome in outcomes:
-            self._jobs.labels(queue, outcome)
-        for failure in failures:
-            self._failures.labels(queue, failure)
-        self._attempts.labels(queue)
-        self._stalled.labels(queue)
-        self._rate_wait.labels(queue)
-        for phase in ("wait", "run"):
-            self._duration.labels(queue, phase)
-
-    def attempt_ended(self, queue: str, outcome: str, *, wait_s: float, run_s: float) -> None:
-        self._attempts.labels(queue).inc()
-        self._jobs.labels(queue, outcome).inc()
-        self._duration.labels(queue, "wait").observe(wait_s)
-        self._duration.labels(queue, "run").observe(run_s)
-
-    def attempt_failed(self, queue: str, failure: str) -> None:
-        self._failures.labels(queue, failure).inc()
-
-    def job_stalled(self, queue: str) -> None:
-        self._stalled.labels(queue).inc()
-
-    def rate_limited(self, queue: str, wait_s: float) -> None:
-        self._rate_wait.labels(queue).observe(wait_s)
 
     def email(self, transport: str, outcome: str) -> None:
         self._emails.labels(transport, outcome).inc()
@@ -151,8 +101,12 @@ class Metrics:
         """None: no Redis is set, so there is nothing to say."""
         self._gauges.redis_up = up
 
-    def redis_fit(self, fit: bool) -> None:
-        self._gauges.redis_fit = fit
+    def redis_seen(self, fitness: RedisFitness) -> None:
+        self._gauges.fitness = fitness
+
+    def clock_skew(self, seconds: float | None) -> None:
+        """This machine's clock minus the ledger's; None: not known."""
+        self._gauges.clock_skew = seconds
 
     def postgres(self, up: bool) -> None:
         self._postgres.set(up)
@@ -183,7 +137,8 @@ class _QueueGauges(Collector):
         self._readings: Readings | None = None
         self._read_at = 0.0
         self.redis_up: bool | None = None  # written by Metrics.redis
-        self.redis_fit: bool | None = None  # written by Metrics.redis_fit
+        self.fitness: RedisFitness | None = None  # written by Metrics.redis_seen
+        self.clock_skew: float | None = None  # written by Metrics.clock_skew
         self.slots: Callable[[], Mapping[str, Slots]] = dict  # written by Metrics.watch_slots
         self.budgets: Callable[[], Mapping[str, int]] = dict  # written by Metrics.watch_budgets
 
@@ -194,9 +149,11 @@ class _QueueGauges(Collector):
         yield self._slots()
         if self.redis_up is not None:
             yield _gauge("gateway_redis_up", "1 while Redis answers.", [], [((), float(self.redis_up))])
-        if self.redis_fit is not None:
-            meaning = "1 while Redis may hold jobs: noeviction, a known version, the kind that the settings say."
-            yield _gauge("gateway_redis_fit", meaning, [], [((), float(self.redis_fit))])
+        if self.fitness is not None and self.redis_up is not False:
+            yield from _of_redis(self.fitness)
+        if self.clock_skew is not None:
+            meaning = "This machine's clock minus the ledger's."
+            yield _gauge("gateway_clock_skew_seconds", meaning, [], [((), self.clock_skew)])
         if budgets := self.budgets():
             rows = [((state,), float(number)) for state, number in budgets.items()]
             yield _gauge("gateway_project_budgets", "Projects with a monthly budget, by its state.", ["state"], rows)
@@ -210,6 +167,17 @@ class _QueueGauges(Collector):
             for state, number in (("busy", slots.busy), ("free", slots.free))
         ]
         return _gauge("gateway_worker_slots", "Job slots of this process.", ["queue", "state"], rows)
+
+
+def _of_redis(seen: RedisFitness) -> Iterable[Metric]:
+    meaning = "1 while Redis may hold jobs: noeviction, a known version, the kind that the settings say."
+    yield _gauge("gateway_redis_fit", meaning, [], [((), float(not seen.faults))])
+    if seen.evicts is not None:
+        meaning = "1 while Redis' policy (maxmemory-policy) may drop jobs."
+        yield _gauge("gateway_redis_evicts", meaning, [], [((), float(seen.evicts))])
+    if seen.memory is not None:
+        used, limit = seen.memory
+        yield _gauge("gateway_redis_memory_used_ratio", "Memory used, of maxmemory.", [], [((), used / limit)])
 
 
 def _of_queues(readings: Readings) -> Iterable[Metric]:

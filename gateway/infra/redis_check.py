@@ -12,15 +12,22 @@ from gateway.infra.redis import REDIS_ERRORS, RedisCluster, command_client, sent
 from gateway.settings import RedisForm, RedisTarget
 
 MIN_VERSION: Final = (6, 0)  # BLPOP with fractions of a second; Valkey calls itself 7.2
+_SAFE_POLICY: Final = "noeviction"
 _NO_CLUSTER: Final = "Cluster mode is not enabled"  # redis-py's words for a node that refuses CLUSTER SLOTS
 
 
 @dataclass(frozen=True, slots=True)
 class RedisFitness:
-    """``faults``: why it must not be used, each with what to do. ``notes``: what could not be found out."""
+    """``faults``: why it must not be used, each with what to do. ``notes``: what could not be found out.
+
+    ``evicts``: its policy may drop jobs. ``memory``: bytes used, and the limit, of the fullest server that has one.
+    None: not known, or no limit.
+    """
 
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    evicts: bool | None = None
+    memory: tuple[int, int] | None = None
 
 
 async def redis_fitness(target: RedisTarget) -> RedisFitness:
@@ -43,7 +50,18 @@ async def redis_fitness(target: RedisTarget) -> RedisFitness:
         faults += _faults(target, info)
         if "maxmemory_policy" not in info and not faults:
             notes.append("INFO does not tell maxmemory-policy; it must be noeviction.")
-    return RedisFitness(tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(notes)))
+    policies = [info["maxmemory_policy"] for info in infos if "maxmemory_policy" in info]
+    return RedisFitness(
+        tuple(dict.fromkeys(faults)),
+        tuple(dict.fromkeys(notes)),
+        evicts=any(policy != _SAFE_POLICY for policy in policies) if policies else None,
+        memory=_fullest(infos),
+    )
+
+
+def _fullest(infos: list[dict[str, Any]]) -> tuple[int, int] | None:
+    limited = [(info["used_memory"], info["maxmemory"]) for info in infos if info.get("maxmemory")]
+    return max(limited, key=lambda memory: memory[0] / memory[1], default=None)
 
 
 async def _infos(target: RedisTarget) -> list[dict[str, Any]]:
@@ -69,8 +87,8 @@ def _faults(target: RedisTarget, info: dict[str, Any]) -> list[str]:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers and numbers < MIN_VERSION:
         faults.append(f"It is version {version}. Use {'.'.join(map(str, MIN_VERSION))} or later.")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    policy = info.get("maxmemory_policy", _SAFE_POLICY)
+    if policy != _SAFE_POLICY:
         faults.append(f"maxmemory-policy is {policy}: jobs can vanish. Set noeviction.")
     return faults
 

@@ -168,6 +168,9 @@ class Engine:
         await self.offer([moved])
         return await self.get(job_id)
 
+    async def ledger_time(self) -> datetime:
+        return await self._store.ledger_time()
+
     async def pause(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> QueueStatus:
         """Start no more jobs of a queue on any replica; what runs goes on."""
         self.registry.queue(queue)

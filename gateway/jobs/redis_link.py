@@ -25,12 +25,12 @@ LOOK_AGAIN_S = 60.0  # a failover, or somebody with CONFIG SET, may bring anothe
 @dataclass(frozen=True, slots=True)
 class RedisUse:
     """``required``: without an answer no start. ``strict``: none with an unfit Redis either, else that is a warning.
-    ``told`` hears at each look whether it is fit."""
+    ``told`` hears at each look what was seen."""
 
     target: RedisTarget
     required: bool
     strict: bool
-    told: Callable[[bool], None]
+    told: Callable[[RedisFitness], None]
 
 
 class RedisLink:
@@ -79,7 +79,7 @@ class RedisLink:
         except ConnectionError as error:
             log.debug("redis_not_looked_at", error=str(error))  # that it is away is the dispatcher's to tell
             return LOOK_AGAIN_S
-        self._use.told(not fitness.faults)
+        self._use.told(fitness)
         if fitness != self._said:
             for fault in fitness.faults:
                 log.error("redis_unfit", redis=str(self._use.target), reason=fault)

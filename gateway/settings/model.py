@@ -18,6 +18,7 @@ from gateway.settings.conversations import ConversationSettings
 from gateway.settings.machines import MachineSettings
 from gateway.settings.realtime import RealtimeSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
+from gateway.settings.retention import RetentionSettings
 from gateway.settings.values import (
     Count,
     DisplayName,
@@ -46,7 +47,7 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings):
+class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings, RetentionSettings):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -68,6 +69,9 @@ class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSet
     disable_background_workers: bool = Field(False, description="True runs no workers here, as GATEWAY_ROLE=api does.")
     shutdown_grace_s: Annotated[int, Field(ge=0, le=86_400)] = Field(
         630, description="Seconds that active jobs may still run after SIGTERM before they are handed back."
+    )
+    ready_loop_lag_max_ms: NoneOrMore = Field(
+        1000, description="Milliseconds of event loop lag above which, for 5 s, this replica is not ready; 0 is never."
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Lowered] = Field(
         "info", description="Least severe log line that is written: debug, info, warning or error."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from statistics import fmean
 from typing import Final
@@ -12,6 +13,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 
 from gateway.access import PUBLIC
+from gateway.infra.job_metrics import FAILURES, STALLED, AttemptEnd
 from gateway.infra.loops import Loop
 from gateway.infra.metrics import CONTENT_TYPE, Metrics, QueueReading, Readings
 from gateway.infra.postgres import is_unavailable
@@ -26,11 +28,8 @@ log = structlog.get_logger(__name__)
 
 REFRESH_S: Final = 5.0  # document 001 allows 10 s
 _READ_TIMEOUT_S: Final = 1.0
-_LAG_SAMPLE_S: Final = 0.25
 _ACTIVE_SAMPLES: Final = 12  # a minute of readings
-# How an attempt may end (JobSettled.kind). The first three are failures.
-FAILURES: Final = ("error", "fail", "timeout")
-OUTCOMES: Final = ("completed", *FAILURES, "interrupted", "snoozed", "cancelled", "lost")
+_ENDED: Final = frozenset({JobState.COMPLETED, JobState.FAILED})
 
 
 @get("/metrics", opt={"access": PUBLIC}, summary="Prometheus metrics", tags=["operations"], media_type=CONTENT_TYPE)
@@ -44,26 +43,39 @@ class EventMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._jobs = metrics.jobs
 
     def on_event(self, event: Event) -> None:
         match event:
-            case JobSettled(job=job, kind=kind):
-                self._metrics.attempt_ended(job.queue, kind, wait_s=event.wait_s, run_s=event.run_s)
-                if kind in FAILURES:
-                    self._metrics.attempt_failed(job.queue, kind)
+            case JobSettled():
+                self._jobs.attempt_ended(_end_of(event))
             case JobStalled(queue=queue):
-                self._metrics.job_stalled(queue)
+                self._jobs.stalled(queue)
                 if event.state is JobState.FAILED:
-                    self._metrics.attempt_failed(queue, "stalled")
+                    self._jobs.failed(queue, STALLED)
             case RateLimited(queue=queue, wait_s=wait_s):
-                self._metrics.rate_limited(queue, wait_s)
+                self._jobs.rate_limited(queue, wait_s)
             case BrokerChanged(mode=mode):
                 self._metrics.fallback(mode == "direct")
                 self._metrics.redis(mode == "queue")  # at once, so that the two never contradict each other
 
 
+def _end_of(event: JobSettled) -> AttemptEnd:
+    job = event.job
+    waited_s = (job.claimed_at - job.created_at).total_seconds()
+    return AttemptEnd(
+        queue=job.queue,
+        task=job.task,
+        outcome=event.kind,
+        wait_s=event.wait_s,
+        run_s=event.run_s,
+        total_s=max(0.0, waited_s) + event.run_s if event.state in _ENDED else None,
+        retried=event.kind in FAILURES and event.state not in _ENDED,
+    )
+
+
 class MetricsRefresher:
-    """A component: reads the whole queues into memory, and measures how late the event loop is."""
+    """A component: reads the whole queues into memory, and how far this machine's clock is from the ledger's."""
 
     name = "metrics"
 
@@ -71,19 +83,18 @@ class MetricsRefresher:
         self._metrics = metrics
         self._engine = engine
         self._health = health
-        self._longest_lag, self._lag_shown_at = 0.0, 0.0
         self._active: dict[str, deque[int]] = {}
-        self._loops = (Loop("metrics refresh", self._refresh), Loop("metrics lag", self._measure_lag))
+        self._loop = Loop("metrics refresh", self._refresh)
 
     async def start(self) -> None:
-        for queue in self._engine.registry.queue_names:
-            self._metrics.declare_queue(queue, OUTCOMES, (*FAILURES, "stalled"))
-        for loop in self._loops:
-            await loop.start()
+        registry = self._engine.registry
+        for queue in registry.queue_names:
+            tasks = [name for name in registry.task_names if registry.task(name).queue == queue]
+            self._metrics.jobs.declare(queue, tasks)
+        await self._loop.start()
 
     async def stop(self) -> None:
-        for loop in self._loops:
-            await loop.stop()
+        await self._loop.stop()
 
     async def _refresh(self) -> float:
         await self.refresh()
@@ -96,11 +107,13 @@ class MetricsRefresher:
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 self._metrics.read(await self._readings())
+                self._metrics.clock_skew(await self._clock_skew_s())
         except Exception as error:
             if not is_unavailable(error):
                 raise
             log.debug("metrics_wait_for_ledger", error=str(error))
             self._metrics.postgres(False)
+            self._metrics.clock_skew(None)
         else:
             self._metrics.postgres(True)
 
@@ -127,12 +140,8 @@ class MetricsRefresher:
             paused=status.paused,
         )
 
-    async def _measure_lag(self) -> float:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + _LAG_SAMPLE_S
-        await asyncio.sleep(_LAG_SAMPLE_S)
-        self._longest_lag = max(self._longest_lag, loop.time() - due)
-        if loop.time() - self._lag_shown_at >= REFRESH_S:
-            self._metrics.event_loop_lag(self._longest_lag)
-            self._longest_lag, self._lag_shown_at = 0.0, loop.time()
-        return 0.0
+    async def _clock_skew_s(self) -> float:
+        asked = time.time()
+        ledger = await self._engine.ledger_time()
+        # It looked at its clock about half way between the question and the answer.
+        return (asked + time.time()) / 2 - ledger.timestamp()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
@@ -12,6 +13,8 @@ import structlog
 from litestar.datastructures import Headers
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
+
+from gateway.infra.http_metrics import UNMATCHED
 
 log = structlog.get_logger(__name__)
 
@@ -43,11 +46,20 @@ def request_id_of(scope: Any) -> str | None:
     return str(found) if found else None
 
 
+RequestEnded = Callable[[str, str, int | None, float], None]
+"""Hears of each request: method, route (a template), status (None: no answer), seconds."""
+
+
+def _not_told(_method: str, _route: str, _status: int | None, _seconds: float) -> None:
+    """For applications of tests, which count nothing."""
+
+
 class RequestEdge:
     """Wraps the whole application: Litestar's own middleware is not called for paths that no route takes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, told: RequestEnded = _not_told) -> None:
         self._app = app
+        self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -64,7 +76,9 @@ class RequestEdge:
             try:
                 await self._app(inner, response.receive, response.send)
             finally:
-                _log_access(scope["method"], inner, response.status, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                _log_access(scope["method"], inner, response.status, seconds)
+                self._told(scope["method"], inner.get("path_template") or UNMATCHED, response.status, seconds)
 
 
 class _Response:

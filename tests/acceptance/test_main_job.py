@@ -103,18 +103,20 @@ async def the_numbers_are_right(cluster: Cluster, gateway: GatewayProcess, mode:
         },
     }
     values = await eventually(lambda: read_metrics(gateway, "completed"), 8)
-    queue = ("queue", QUEUE)
+    queue, task = ("queue", QUEUE), ("task", "email.send")
     expected = {
         ("queue_waiting_jobs", queue): 0,
         ("queue_open_jobs", queue): 0,
         ("queue_rate_limit_per_second", queue): 100_000,
         ("gateway_queue_oldest_waiting_seconds", queue): 0,
-        ("gateway_jobs_total", queue, ("outcome", "completed")): 1,
+        ("gateway_jobs_total", queue, task, ("outcome", "completed")): 1,
         ("gateway_job_failures_total", queue, ("class", "error")): 0,
         ("gateway_job_failures_total", queue, ("class", "stalled")): 0,
-        ("gateway_job_duration_seconds_count", queue, ("phase", "wait")): 1,
-        ("gateway_job_duration_seconds_count", queue, ("phase", "run")): 1,
-        ("gateway_job_attempts_total", queue): 1,
+        ("gateway_job_duration_seconds_count", queue, task, ("phase", "wait")): 1,
+        ("gateway_job_duration_seconds_count", queue, task, ("phase", "run")): 1,
+        ("gateway_job_duration_seconds_count", queue, task, ("phase", "total")): 1,
+        ("gateway_job_attempts_total", queue, task): 1,
+        ("gateway_job_retries_total", queue, task): 0,
         ("gateway_job_stalled_total", queue): 0,
         ("gateway_job_rate_limit_wait_seconds_count", queue): 0,
         ("gateway_worker_slots", queue, ("state", "busy")): 0,

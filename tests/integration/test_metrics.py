@@ -61,7 +61,6 @@ async def test_every_documented_name_is_there(database_url: str) -> None:
         await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
         samples = await scrape(client)
         runtime.metrics.email("smtp", "sent")
-        runtime.metrics.event_loop_lag(0.01)
         text = (await client.get("/metrics")).text
     names = {name for name, _ in samples}
     for name in (
@@ -149,13 +148,17 @@ def test_counters_follow_the_events() -> None:
     listen(RateLimited(queue="email-queue", wait_s=0.5))
     listen(BrokerChanged(mode="direct", reason="redis is away"))
     samples = parsed(metrics.text().decode())
-    assert samples["gateway_jobs_total", ("completed", "email-queue")] == 1
+    mail = ("email-queue", "email.send")
+    assert samples["gateway_jobs_total", ("completed", *mail)] == 1
     assert samples["gateway_job_failures_total", ("error", "email-queue")] == 1
     assert samples["gateway_job_failures_total", ("stalled", "email-queue")] == 1
     assert ("gateway_job_failures_total", ("snoozed", "email-queue")) not in samples
-    assert samples["gateway_job_attempts_total", ("email-queue",)] == 3
+    assert samples["gateway_job_attempts_total", mail] == 3
+    assert samples["gateway_job_retries_total", mail] == 1, "a snoozed job is not one that failed"
     assert samples["gateway_job_stalled_total", ("email-queue",)] == 2
-    assert samples["gateway_job_duration_seconds_sum", ("run", "email-queue")] == 6
+    assert samples["gateway_job_duration_seconds_sum", ("run", *mail)] == 6
+    assert samples["gateway_job_duration_seconds_count", ("wait", *mail)] == 3
+    assert samples["gateway_job_duration_seconds_count", ("total", *mail)] == 1, "the other two go on"
     assert samples["gateway_job_rate_limit_wait_seconds_sum", ("email-queue",)] == 0.5
     assert (samples["gateway_fallback_active", ()], samples["gateway_redis_up", ()]) == (1, 0)
     listen(BrokerChanged(mode="queue", reason="redis answers", down_s=3.0))
