@@ -71,7 +71,7 @@ dockerfile: sync
 	@$(BIN)/hadolint Dockerfile
 
 sync: $(UV)
-	@$(UV) sync --locked --quiet
+	@$(UV) sync --locked --quiet --all-extras
 
 # The product and its development servers only: the first `make dev` downloads no linters.
 sync-dev: $(UV)

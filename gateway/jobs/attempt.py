@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 
+from gateway.infra.tracing import Attributes, set_origin, span, tracing
+from gateway.jobs.errors import Cancel, Snooze, TaskSignal
 from gateway.jobs.job import ClaimedJob
 
 CANCEL_GRACE_S = 5.0  # how long a cancelled task may take to end; after that its slot goes on without it
@@ -68,7 +70,8 @@ class Attempt:
         ``Ignored`` when it does not end although it was: it then goes on by itself, and nothing waits for it.
         """
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(performing, context=self._log_context())
+        work = _traced(self.job, performing) if tracing() else performing
+        self._task = loop.create_task(work, context=self._context())
         self._task.add_done_callback(self._end)
         self._timers.append(loop.call_later(self.timeout_s, self.cancel, "timeout"))
         try:
@@ -88,10 +91,11 @@ class Attempt:
             self._ended = loop.create_future()
             await self._ended
 
-    def _log_context(self) -> contextvars.Context:
+    def _context(self) -> contextvars.Context:
         """The task's own: what it logs says which job it is, and nothing of whoever started the slot."""
         context = contextvars.Context()
-        context.run(structlog.contextvars.bind_contextvars, job_id=str(self.job.id), queue=self.job.queue)
+        context.run(structlog.contextvars.bind_contextvars, **log_fields(self.job))
+        context.run(set_origin, self.job.origin)
         return context
 
     def _give_up(self) -> None:
@@ -101,3 +105,32 @@ class Attempt:
     def _end(self, _task: asyncio.Task[Any] | None = None) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
+
+
+def log_fields(job: ClaimedJob) -> dict[str, str]:
+    """Which job a line is about, and who asked for it."""
+    fields = {"job_id": str(job.id), "queue": job.queue}
+    if job.origin.request_id is not None:
+        fields["request_id"] = job.origin.request_id
+    if job.origin.trace_id is not None:
+        fields["trace_id"] = job.origin.trace_id
+    return fields
+
+
+async def _traced(job: ClaimedJob, performing: Coroutine[Any, Any, object]) -> object:
+    """The attempt as a span below the one that submitted the job."""
+    facts: Attributes = {
+        "messaging.system": "gateway",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": job.queue,
+        "messaging.message.id": str(job.id),
+        "gateway.task": job.task,
+        "gateway.attempt": job.attempt,
+    }
+    with span(f"process {job.queue}", "consumer", facts) as step:
+        try:
+            return await performing
+        except (Cancel, Snooze) as signal:  # asked for by the task: nothing has failed
+            step.note({"gateway.outcome": type(signal).__name__.lower()})
+            asked: TaskSignal = signal
+    raise asked

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs import outcomes
-from gateway.jobs.attempt import Attempt, Ignored
+from gateway.jobs.attempt import Attempt, Ignored, log_fields
 from gateway.jobs.batcher import NEVER
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import Cancel, Fail, Snooze, TaskSignal, UnknownTask
@@ -118,13 +118,17 @@ class Executor:
             return self._cancelled(attempt, policy)
         except Ignored:
             log.error(
-                "task_ignores_cancellation", **_job(attempt), task=job.task, cause=attempt.cause, attempt=job.attempt
+                "task_ignores_cancellation",
+                **log_fields(attempt.job),
+                task=job.task,
+                cause=attempt.cause,
+                attempt=job.attempt,
             )
             return self._cancelled(attempt, policy)
         except TaskSignal as signal:
             return outcomes.signalled(job, policy, self._moment(), signal)
         except Exception as error:  # whatever a task raises is its failure, never the worker's
-            log.warning("task_raised", **_job(attempt), task=job.task, attempt=job.attempt, exc_info=error)
+            log.warning("task_raised", **log_fields(attempt.job), task=job.task, attempt=job.attempt, exc_info=error)
             return outcomes.signalled(job, policy, self._moment(), error)
 
     def _cancelled(self, attempt: Attempt, policy: QueuePolicy) -> Ended:
@@ -161,13 +165,13 @@ class Executor:
     ) -> None:
         error = settling.exception()
         if isinstance(error, NEVER) and ended.settlement.result is not None:
-            log.error("settlement_refused", **_job(attempt), outcome=ended.kind, exc_info=error)
+            log.error("settlement_refused", **log_fields(attempt.job), outcome=ended.kind, exc_info=error)
             reason = f"its result could not be stored: {error}"
             self._settle(attempt, policy, outcomes.signalled(attempt.job, policy, self._moment(), Fail(reason)))
             return
         self._forget(attempt)
         if error is not None:  # nobody holds it now: its lease runs out, and it is rescued
-            log.error("settlement_failed", **_job(attempt), outcome=ended.kind, exc_info=error)
+            log.error("settlement_failed", **log_fields(attempt.job), outcome=ended.kind, exc_info=error)
             return
         settled = settling.result()
         self._publish(attempt, ended, settled)
@@ -182,7 +186,7 @@ class Executor:
     def _publish(self, attempt: Attempt, ended: Ended, settled: Inserted | None) -> None:
         job = attempt.job
         if settled is None:
-            log.warning("lease_lost", **_job(attempt), attempt=job.attempt, outcome=ended.kind)
+            log.warning("lease_lost", **log_fields(attempt.job), attempt=job.attempt, outcome=ended.kind)
         self._events.publish(
             JobSettled(
                 job=job,
@@ -209,8 +213,3 @@ def _json(result: object) -> str:
     """The result as JSON that PostgreSQL can store. Raises ``TypeError`` for what cannot be written as JSON."""
     text = msgspec.json.encode(result).decode()
     return text.replace("\\u0000", "\\ufffd")
-
-
-def _job(attempt: Attempt) -> dict[str, str]:
-    """For log lines from outside of the task."""
-    return {"job_id": str(attempt.job.id), "queue": attempt.job.queue}

@@ -1,6 +1,7 @@
 """Jobs: their states, and the shapes in which they enter, run and are read.
 
-Pure: no I/O, no clock. State words are those of ``docs/states.md``.
+Pure: no I/O, no clock; but a new job takes its origin from whoever writes it down. State words are those of
+``docs/states.md``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+
+from gateway.infra.tracing import NOBODY, Origin, origin
 
 PRIORITY_MIN = 0
 PRIORITY_MAX = 10
@@ -37,6 +40,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     ``dedupe_key``: at most one open job of a queue has it; inserting a second one answers with the first.
     ``group``: whose it is (a tenant, a project, a domain); groups take turns. ``expires_at``: not started by then it is
     cancelled. ``tags``: words to find it by.
+    ``origin``: what is being done where this is written.
     """
 
     id: UUID
@@ -50,6 +54,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     expires_at: datetime | None = None
     tags: tuple[str, ...] = ()
+    origin: Origin = msgspec.field(default_factory=origin)
 
 
 class Inserted(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +89,7 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     ready_at: datetime
     claimed_at: datetime
+    origin: Origin = NOBODY
 
 
 class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -124,6 +130,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     blocked: bool = False
     expires_at: datetime | None = None
     tags: list[str] = []
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 class QueueCounts(msgspec.Struct, frozen=True, kw_only=True):

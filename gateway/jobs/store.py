@@ -17,6 +17,7 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.infra.tracing import Origin
 from gateway.jobs.broker import Fetched
 from gateway.jobs.job import ClaimedJob, Inserted, JobState, NewJob
 from gateway.jobs.policy import QueuePolicy
@@ -105,6 +106,8 @@ class Store:
             [job.group for job in jobs],
             [job.expires_at for job in jobs],
             [_encode(job.tags).decode() if job.tags else None for job in jobs],
+            [job.origin.request_id for job in jobs],
+            [job.origin.traceparent for job in jobs],
         )
         done = {row["id"]: inserted(row) for row in rows}
         refused = [job for job in jobs if job.id not in done]
@@ -280,6 +283,7 @@ def _fetched(rows: Sequence[Row]) -> Fetched:
                 created_at=row["created_at"],
                 ready_at=row["run_at"],
                 claimed_at=row["claimed_at"],
+                origin=Origin(row["request_id"], row["traceparent"]),
             )
             for row in claimed
         ],

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from gateway.infra.metrics import Metrics
+from gateway.infra.tracing import Attributes, span
 from gateway.llm.exchange import Heard, Question, tokens_of
 from gateway.llm.lanes import Ending, Lanes
 from gateway.llm.model import (
@@ -132,7 +133,7 @@ class Asking:
             raise
         began = time.perf_counter()
         try:
-            ending = await self._call(question, heard)
+            ending = await self._traced_call(question, heard)
         except asyncio.CancelledError:
             self._account(question, heard, began, "cancelled")
             raise
@@ -144,6 +145,22 @@ class Asking:
             error.spent, error.partial = self._spent, heard.text
             raise error
         return heard
+
+    async def _traced_call(self, question: Question, heard: Heard) -> Ending:
+        facts: Attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self._served.provider.name,
+            "gen_ai.request.model": self._served.label,
+            "gateway.purpose": self._request.purpose,
+        }
+        with span(f"chat {self._served.label}", "client", facts) as step:
+            ending = await self._call(question, heard)
+            if ending.error is not None:
+                step.fail(ending.error.kind)
+            if heard.input_tokens is not None and heard.output_tokens is not None:
+                step.note({"gen_ai.usage.input_tokens": heard.input_tokens})
+                step.note({"gen_ai.usage.output_tokens": heard.output_tokens})
+        return ending
 
     async def _call(self, question: Question, heard: Heard) -> Ending:
         """Put the answer into ``heard``; says why it is none."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.infra.http_metrics import UNMATCHED
+from gateway.infra.tracing import Origin, Span, sound_traceparent, span, tracing, under
 
 log = structlog.get_logger(__name__)
 
@@ -65,20 +67,40 @@ class RequestEdge:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        given = Headers.from_scope(scope).get(REQUEST_ID_HEADER, "")
+        headers = Headers.from_scope(scope)
+        given = headers.get(REQUEST_ID_HEADER, "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})[_REQUEST_ID_STATE] = request_id
         started = time.perf_counter()
         response = _Response(scope, receive, send, request_id)
         # HEAD is GET without its body (RFC 9110, 9.3.2); the routes know GET only.
         inner: HTTPScope = {**scope, "method": HttpMethod.GET} if scope["method"] == HttpMethod.HEAD else scope
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        asked = Origin(request_id, sound_traceparent(headers.get("traceparent", "")))
+        with structlog.contextvars.bound_contextvars(request_id=request_id), under(asked), _span(inner) as step:
             try:
                 await self._app(inner, response.receive, response.send)
             finally:
+                _note_answer(step, inner, response.status)
                 seconds = time.perf_counter() - started
                 _log_access(scope["method"], inner, response.status, seconds)
                 self._told(scope["method"], inner.get("path_template") or UNMATCHED, response.status, seconds)
+
+
+def _span(scope: HTTPScope) -> AbstractContextManager[Span]:
+    """Nothing is told of those that machines send every few seconds."""
+    if not tracing() or scope["path"].startswith(QUIET):
+        return nullcontext(Span())
+    return span(scope["method"], "server", {"http.request.method": scope["method"], "url.path": scope["path"]})
+
+
+def _note_answer(step: Span, scope: HTTPScope, status: int | None) -> None:
+    if route := scope.get("path_template"):
+        step.name(f"{scope['method']} {route}")
+        step.note({"http.route": route})
+    if status is not None:
+        step.note({"http.response.status_code": status})
+        if status >= 500:
+            step.fail(str(status))
 
 
 class _Response:

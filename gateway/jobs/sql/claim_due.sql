@@ -17,7 +17,8 @@ WITH gate AS MATERIALIZED (
   UPDATE jobs SET state = 'active', attempts = attempts + 1, fence = fence + 1, worker = $3, claimed_at = clock_timestamp(),
                   lease_until = clock_timestamp() + $4 * interval '1 millisecond'
   WHERE id = ANY (ARRAY(SELECT id FROM picked))
-  RETURNING id, seq, queue, task, args, priority, attempts, max_attempts, fence, stalls, created_at, run_at, claimed_at
+  RETURNING id, seq, queue, task, args, priority, attempts, max_attempts, fence, stalls, created_at, run_at, claimed_at,
+            request_id, traceparent
 ), spent AS (
   SELECT spend($1, count(*), $6) FROM claimed
 )

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from gateway.infra.tracing import Attributes, span
 from gateway.services.email.smtp_answers import Cause, Delivery, Outcome, Phase, SmtpFailure, classify_cause
 from gateway.services.email.smtp_connection import open_session
 from gateway.services.email.smtp_session import Envelope, SmtpSession
@@ -68,6 +69,11 @@ class SmtpPool:
         await asyncio.gather(*self._leaving)
 
     @property
+    def address(self) -> str:
+        """``host:port``, for people."""
+        return f"{self._settings.host}:{self._settings.port}"
+
+    @property
     def statistics(self) -> PoolStatistics:
         idle = sum(connection.is_open for connection in self._idle)
         busy = len(self._busy)
@@ -90,6 +96,13 @@ class SmtpPool:
         if not self._running:
             raise RuntimeError("the SMTP pool is not running")
         mail = Envelope(envelope_from, recipients, data, on_data)
+        server: Attributes = {"server.address": self._settings.host, "server.port": self._settings.port}
+        with span("SMTP send", "client", server) as step:
+            delivery = await self._deliver(mail)
+            step.note({"smtp.response.code": delivery.code})
+        return delivery
+
+    async def _deliver(self, mail: Envelope) -> Delivery:
         async with self._slot():
             connection = await self._reusable()
             if connection is not None:
