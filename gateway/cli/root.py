@@ -19,6 +19,7 @@ COMMANDS = {
     "worker": LazyCommand("gateway.cli.serve:worker", "Run workers only, without the API."),
     "migrate": LazyCommand("gateway.cli.migrate:migrate", "Bring the database to this version."),
     "check": LazyCommand("gateway.cli.check:check", "Check settings and connections; exit 0 or 1."),
+    "health": LazyCommand("gateway.cli.health:health", "Ask the process on this host whether it lives."),
     "status": LazyCommand("gateway.cli.status:status", "Show the running instance."),
     "token": LazyCommand("gateway.cli.token:token", "Mint tokens for people."),
     "keys": LazyCommand("gateway.cli.keys:keys", "Create, list and revoke API keys of applications."),
