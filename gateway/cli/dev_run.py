@@ -188,7 +188,7 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
             show(banner.facts_of(facts, data_dir.path, what.token))
 
         options = DevOptions(token=what.token, demo_models=True, routes=tuple(inbox_routes(sandbox)))
-        return await serve(settings, host=what.host, port=what.port, ready=ready, dev=options)
+        return await serve(settings, ready=ready, dev=options)
     except StartError as error:
         raise CliError(str(error), code="cannot_start") from error
     finally:

@@ -34,6 +34,7 @@ COMMANDS = {
     "approvals": LazyCommand("gateway.cli.approvals:approvals", "What agents want to do: show, approve, reject."),
     "models": LazyCommand("gateway.cli.models:models", "Language models: prices, limits, providers at rest."),
     "replicas": LazyCommand("gateway.cli.replicas:replicas", "Show and drain replicas."),
+    "supervise": LazyCommand("gateway.cli.supervise:supervise", "Run several processes on one port of this server."),
     "autoscale": LazyCommand("gateway.cli.autoscale:autoscale", "Keep as many replicas as the queues can use."),
     "email": LazyCommand("gateway.cli.email:email", "Send and show e-mails."),
     "config": LazyCommand("gateway.cli.config:config", "Show effective settings, or all there are."),

@@ -18,6 +18,7 @@ from gateway.cli.ports import is_free, taken_message
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
+    from gateway.supervise.child import Inherited
 
 
 @click.command(cls=GatewayCommand)
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     "--role", type=click.Choice(["all", "api", "worker"]), help="What this process does (GATEWAY_ROLE, else all)."
 )
 @click.option("--queues", metavar="NAME[,NAME]", help="Queues to work on (GATEWAY_QUEUES, else all).")
-def serve(host: str | None, port: int | None, role: str | None, queues: str | None) -> int:
+@click.option("--inherited", hidden=True, help="What `gateway supervise` gives its processes.")
+def serve(host: str | None, port: int | None, role: str | None, queues: str | None, inherited: str | None) -> int:
     """Run the gateway: API and workers in one process. Needs DATABASE_URL; settings come from the environment."""
-    return run({"HOST": host, "PORT": port, "GATEWAY_ROLE": role, "GATEWAY_QUEUES": queues})
+    return run({"HOST": host, "PORT": port, "GATEWAY_ROLE": role, "GATEWAY_QUEUES": queues}, inherited)
 
 
 @click.command(cls=GatewayCommand)
@@ -41,12 +43,24 @@ def worker(host: str | None, port: int | None, queues: str | None) -> int:
     return run({"HOST": host, "PORT": port, "GATEWAY_ROLE": "worker", "GATEWAY_QUEUES": queues})
 
 
-def run(options: Mapping[str, str | int | None]) -> int:
+def run(options: Mapping[str, str | int | None], inherited: str | None = None) -> int:
     """Serve until a signal stops it. ``options`` win over the environment. Returns the exit code."""
     given = {name: str(value) for name, value in options.items() if value is not None}
     settings = load_settings({**os.environ, **given}, serving=True).settings
+    if inherited is not None:
+        return run_loop(_serve(settings, _inherited(inherited)))
     check_address(settings.host, settings.port)
     return run_loop(_serve(settings))
+
+
+def _inherited(text: str) -> Inherited:
+    from gateway.supervise.child import Inherited, outlive_reader
+
+    try:
+        outlive_reader()
+        return Inherited.of(text)
+    except (ValueError, OSError) as error:
+        raise CliError(f"--inherited is for `gateway supervise` alone: {error}", Exit.USAGE) from error
 
 
 def check_address(host: str, port: int) -> None:
@@ -62,17 +76,18 @@ def check_address(host: str, port: int) -> None:
         raise CliError(taken_message(port))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, inherited: Inherited | None = None) -> int:
     from gateway.infra.lifecycle import StartError
     from gateway.server import serve as serve_until_stopped
 
     print(start_line(settings), flush=True)
 
     async def listening(port: int) -> None:
-        print(f"listening on http://{url_host(settings.host)}:{port}", flush=True)
+        where = f"localhost:{port}, supervised" if inherited else f"{url_host(settings.host)}:{port}"
+        print(f"listening on http://{where}", flush=True)
 
     try:
-        return await serve_until_stopped(settings, host=settings.host, port=settings.port, ready=listening)
+        return await serve_until_stopped(settings, ready=listening, inherited=inherited)
     except StartError as error:
         raise CliError(str(error), code="cannot_start") from error
 

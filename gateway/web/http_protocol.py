@@ -7,9 +7,16 @@ from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 END_S: Final = 2.0  # for what is left to be read
 _EXTENSION: Final = "gateway.end_soon"
+
+
+class ConnectionsState(ServerState):
+    """``leaving``: each answer is the last of its connection, so that clients go on at another process."""
+
+    leaving = False
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -21,6 +28,14 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.scope is self.scope:  # else it becomes a WebSocket
             self.scope["extensions"] = {_EXTENSION: {"call": partial(self._end_soon, cycle)}}
+            if isinstance(self.server_state, ConnectionsState) and self.server_state.leaving:
+                cycle.keep_alive = False
+
+    def end_with_this_answer(self) -> None:
+        """A connection that waits for its next request is left: it may be on its way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
 
     def _end_soon(self, cycle: RequestResponseCycle) -> None:
         self.loop.call_later(END_S, self._cut, cycle)

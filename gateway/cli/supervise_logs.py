@@ -1,0 +1,53 @@
+"""``gateway supervise logs``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from gateway.cli.command import GatewayCommand
+from gateway.cli.errors import CliError, Exit
+from gateway.cli.supervise_config import config_option, ecosystem_file, read_config
+
+_FOLLOW_S = 0.2
+_SOURCE = re.compile(r"^\S+ \S+ \S+ (\S+) \| ")
+
+
+@click.command(cls=GatewayCommand)
+@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=15, show_default=True, help="How many.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
+@click.option("--err", "only_errors", is_flag=True, help="Warnings and errors only (the error_file).")
+@click.option("--process", metavar="N", help="Of one process, or of the supervisor.")
+@config_option
+def logs(lines: int, follow: bool, only_errors: bool, process: str | None) -> None:
+    """Show the logs of all processes together; each line has its date and its process. Works without a supervisor."""
+    from gateway.supervise.tail import Follower, last_lines
+
+    eco = read_config(ecosystem_file())
+    named = (eco.error_file,) if only_errors else (eco.out_file, eco.error_file)
+    paths = [path for path in named if path is not None]
+    followers = [Follower(path) for path in paths] if follow else []
+    if not follow and not any(path.exists() for path in paths):
+        raise CliError(f"There are no logs yet: {_names(paths)}", Exit.NOTHING_MATCHED)
+    for line in last_lines(paths, lines):
+        _show(line, process)
+    while follow:
+        for follower in followers:
+            for line in follower.new_lines():
+                _show(line, process)
+        time.sleep(_FOLLOW_S)
+
+
+def _show(line: str, process: str | None) -> None:
+    source = _SOURCE.match(line)
+    if process is None or (source is not None and source[1] == process):
+        # What applications log may hold control characters: they must not reach the terminal.
+        print("".join(one if one.isprintable() or one == "\t" else " " for one in line), flush=True)
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(map(str, paths)) or "the configuration names no files"

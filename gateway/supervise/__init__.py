@@ -1,0 +1,1 @@
+"""N processes on one socket: start, watch, replace and drain them. Knows nothing of jobs, databases and routes."""

@@ -1,0 +1,116 @@
+"""What a process inherits from its supervisor, and how it asks it for the metrics of all processes.
+
+The *public* listener is one socket that all processes accept from. The *own* listener is this process's alone, on a
+port of the loopback that the kernel chose: there the supervisor asks for readiness and metrics. The *lifeline* is a
+pipe whose other end the supervisor holds: its end of file means "leave the public port and drain", also when the
+supervisor was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gateway.supervise.messages import LINE_MAX_BYTES, Line, Request
+
+METRICS_TIMEOUT_S = 5.0
+
+
+class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
+    """File descriptors, and where the supervisor listens. ``at_once``: accept from the start, not from readiness on,
+    because no other process would answer meanwhile."""
+
+    number: int
+    public: int
+    own: int
+    lifeline: int
+    control: str
+    at_once: bool
+
+
+class _UnreadPipe(io.FileIO):
+    """Once nobody reads any more, what is written is lost; no task may fail of a line in the log."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def outlive_reader() -> None:
+    """Standard output and error go to the supervisor: they must not break when it is killed."""
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(_UnreadPipe(number, "wb", closefd=False)), "utf-8", line_buffering=True)
+        for number in (1, 2)
+    )
+
+
+class SupervisorAway(Exception):
+    """The supervisor did not answer in time, or not in its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """``Inheritance`` with its descriptors opened."""
+
+    number: int
+    public: socket.socket
+    own: socket.socket
+    lifeline: int
+    control: str
+    at_once: bool
+
+    @classmethod
+    def of(cls, text: str) -> Inherited:
+        """``text``: JSON of ``Inheritance``. Raises ValueError (no such JSON) and OSError (no such descriptors)."""
+        try:
+            given = msgspec.json.decode(text, type=Inheritance)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not what a supervisor gives: {error}") from error
+        os.set_blocking(given.lifeline, False)
+        return cls(
+            number=given.number,
+            public=socket.socket(fileno=given.public),
+            own=socket.socket(fileno=given.own),
+            lifeline=given.lifeline,
+            control=given.control,
+            at_once=given.at_once,
+        )
+
+    @property
+    def own_port(self) -> int:
+        return int(self.own.getsockname()[1])
+
+    async def cut_off(self) -> None:
+        """Returns when the lifeline has ended."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.lifeline, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(self.lifeline)
+
+    async def metrics_of_all(self) -> bytes:
+        """All processes' metrics in one exposition. Raises ``SupervisorAway``."""
+        try:
+            async with asyncio.timeout(METRICS_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(self.control, limit=LINE_MAX_BYTES)
+                try:
+                    writer.write(Request(do="metrics").encoded())
+                    answer = Line.decoded(await reader.readline())
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError) as error:
+            raise SupervisorAway(f"the supervisor does not answer: {error or type(error).__name__}") from error
+        if not isinstance(answer.done, str):
+            raise SupervisorAway(answer.error or json.dumps(answer.done))
+        return answer.done.encode()

@@ -1,0 +1,172 @@
+"""One process: started on the shared socket, asked whether it is ready, told to go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from gateway.supervise.child import Inheritance
+from gateway.supervise.logs import LineTaker, LogFiles
+from gateway.supervise.usage import Usage, usage_of
+
+ASK_S = 0.1
+_ASK_TIMEOUT_S = 5.0
+_BACKLOG = 128
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Ended(Exception):
+    """The process ended before it was ready."""
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What is run, and where. ``--inherited`` is appended to ``command``; ``kill_after_s``: its own limit for a drain,
+    and a margin: one that still runs then obeys no signal."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    cwd: Path
+    control: Path
+    kill_after_s: float
+
+
+class Process:
+    """Use ``start``. ``usage`` is what was seen last, ``cpu_percent`` since the look before."""
+
+    def __init__(self, number: int, popen: subprocess.Popen[bytes], port: int, lifeline: int) -> None:
+        self.number = number
+        self.popen = popen
+        self.url = f"http://127.0.0.1:{port}"
+        self.state = State.STARTING
+        self.started_at = time.monotonic()
+        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.usage: Usage | None = None
+        self.cpu_percent: float | None = None
+        self.busy: int | None = None
+        self.slots: int | None = None
+        self.takers: list[LineTaker] = []
+        self._lifeline: int | None = lifeline
+        self._looked_at = self.started_at
+
+    @classmethod
+    def start(cls, number: int, program: Program, public: socket.socket, *, at_once: bool) -> Process:
+        """Raises OSError when it cannot be started."""
+        theirs, ours = os.pipe()
+        try:
+            with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as own:
+                given = Inheritance(
+                    number=number,
+                    public=public.fileno(),
+                    own=own.fileno(),
+                    lifeline=theirs,
+                    control=str(program.control),
+                    at_once=at_once,
+                )
+                popen = subprocess.Popen(
+                    [*program.command, "--inherited", msgspec.json.encode(given).decode()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=program.cwd,
+                    env=program.environment,
+                    pass_fds=(public.fileno(), own.fileno(), theirs),
+                    start_new_session=True,  # Ctrl+C is for the supervisor, which drains
+                )
+                return cls(number, popen, own.getsockname()[1], ours)
+        except OSError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+
+    async def take_output(self, files: LogFiles) -> None:
+        loop = asyncio.get_running_loop()
+        source = str(self.number)
+        for pipe, stream in ((self.popen.stdout, "out"), (self.popen.stderr, "err")):
+            taker = LineTaker(files, source, "out" if stream == "out" else "err")
+            self.takers.append(taker)
+            await loop.connect_read_pipe(lambda taker=taker: _Pipe(taker), pipe)  # type: ignore[misc]
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self.exit_code.done()
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.started_at
+
+    @property
+    def last_words(self) -> str:
+        return " / ".join(line for taker in self.takers for line in taker.last if line)[-500:]
+
+    def look(self) -> None:
+        """Read memory and processor time."""
+        now, seen = time.monotonic(), usage_of(self.pid)
+        if seen is not None and self.usage is not None and now > self._looked_at:
+            self.cpu_percent = 100.0 * (seen.cpu_s - self.usage.cpu_s) / (now - self._looked_at)
+        self.usage, self._looked_at = seen, now
+
+    async def until_ready(self, client: httpx.AsyncClient) -> None:
+        """Raises ``Ended``."""
+        while True:
+            if not self.alive:
+                raise Ended(f"it ended with {self.exit_code.result()}: {self.last_words}")
+            with suppress(httpx.TransportError):
+                answer = await client.get(f"{self.url}/health/ready", timeout=_ASK_TIMEOUT_S)
+                if answer.is_success:
+                    break
+            await asyncio.wait([self.exit_code], timeout=ASK_S)
+        if self.state is State.STARTING:
+            self.state = State.READY
+
+    def retire(self) -> None:
+        """It leaves the socket to the others, finishes its jobs and ends. SIGTERM as well would be a second word, which
+        cuts the drain short."""
+        self.state = State.DRAINING
+        self.cut_lifeline()
+
+    def cut_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            self.popen.send_signal(number)
+
+    def reaped(self) -> None:
+        """It ended, and ``popen`` knows with what."""
+        if self.alive and self.popen.returncode is not None:
+            self.cut_lifeline()
+            self.exit_code.set_result(self.popen.returncode)
+
+
+class _Pipe(asyncio.Protocol):
+    def __init__(self, taker: LineTaker) -> None:
+        self._taker = taker
+
+    def data_received(self, data: bytes) -> None:
+        self._taker.take(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._taker.end()
