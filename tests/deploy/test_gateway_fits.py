@@ -150,7 +150,7 @@ def test_alerts_watch_metrics_that_there_are() -> None:
     alerts = {rule["alert"]: rule for rule in found if "alert" in rule}
     assert {
         "GatewayDown", "NoActiveWorkers", "HighQueueDepth", "HighJobFailureRate", "JobsWaitTooLong",
-        "GatewayDirectMode", "JobsStalled", "EmailBounceRateHigh", "RedisUnfit", "QueueStuck", "EmailPromiseBurns",
+        "GatewayDirectMode", "JobsStalled", "EmailBounceRateHigh", "RedisUnfit", "QueueStuck", "EmailStartBurnsFast",
     } <= set(alerts)  # fmt: skip
     for alert in alerts.values():
         assert alert["labels"]["severity"] in {"page", "ticket", "info"}

@@ -1,145 +1,142 @@
-"""The start scripts of k8s/components/sentinel on real servers: they find each other, fail over, come back right."""
+"""The start scripts of k8s/components/sentinel, for Kubernetes and for compose: servers and sentinels find each other,
+fail over, come back right."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
 
-from gateway.dev_servers import free_port
-from gateway.dev_servers.valkey import valkey_binary
-from tests.deploy.rendered import K8S
+from tests.deploy.compositions import model
+from tests.deploy.redis_containers import Container, host, needs_loopback_addresses
+from tests.deploy.rendered import the
 from tests.support.eventually import eventually
-
-PASSWORD = "of-the-servers"
-NODES = ("127.0.0.41", "127.0.0.42", "127.0.0.43")
-# The two calls that the scripts make of redis-cli, which no wheel has.
-REDIS_CLI = f"""#!{sys.executable}
-import os, sys
-import redis
-host, port = sys.argv[sys.argv.index("-h") + 1], int(sys.argv[sys.argv.index("-p") + 1])
-client = redis.Redis(host, port, password=os.environ["REDISCLI_AUTH"], socket_timeout=1, decode_responses=True)
-try:
-    found = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", sys.argv[-1])
-except redis.RedisError:
-    sys.exit(1)
-print("\\n".join(map(str, found or ())))
-"""
+from tests.support.modes import LONG
 
 
-class Pod:
-    """A server and a sentinel on an address of their own, with a disk that outlives them."""
+@dataclass
+class Pair:
+    """A server and a sentinel that live and die together."""
 
-    def __init__(self, directory: Path, address: str, environment: dict[str, str]) -> None:
-        self.address = address
-        self._directory = directory
-        self._environment = environment | {"ME": address}
-        self._running: list[subprocess.Popen[bytes]] = []
+    server: Container
+    sentinel: Container
 
     def start(self) -> None:
-        for script, disk in (("sentinel-start.sh", "sentinel"), ("redis-start.sh", "data")):
-            data = self._directory / disk
-            data.mkdir(parents=True, exist_ok=True)
-            with (self._directory / f"{disk}.log").open("ab") as log:
-                command = ["sh", str(K8S / "components/sentinel" / script), "--bind", self.address]
-                environment = self._environment | {"DATA": str(data)}
-                self._running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        self.sentinel.start("--bind", self.sentinel.address)
+        # By default it waits 5 s for further replicas before it sends the first one its data.
+        self.server.start("--bind", self.server.address, "--repl-diskless-sync-delay", "0")
 
     def kill(self) -> None:
-        for process in self._running:
-            process.kill()
-            process.wait(10)
-        self._running.clear()
+        for container in (self.sentinel, self.server):
+            container.kill()
 
-    def ask(self, sentinel_or_server: str, *command: str) -> object:
-        port = int(self._environment["SENTINEL_PORT" if sentinel_or_server == "sentinel" else "PORT"])
-        with redis.Redis(self.address, port, password=PASSWORD, socket_timeout=1, decode_responses=True) as client:
-            return client.execute_command(*command)
-
-    def names_master(self) -> str | None:
+    def master(self) -> dict[str, object] | None:
+        """What the sentinel says of it."""
         try:
-            found = self.ask("sentinel", "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+            found = self.sentinel.ask("SENTINEL MASTER", "mymaster")
         except redis.RedisError:
             return None
-        assert isinstance(found, list)
-        return str(found[0])
+        assert isinstance(found, dict)
+        return found
+
+    def names_master(self) -> object:
+        told = self.master()
+        return told and told["ip"]
 
     def writes(self, key: str) -> bool:
         try:
-            return bool(self.ask("server", "SET", key, "1"))
+            return bool(self.server.ask("SET", key, "1"))
         except redis.ResponseError:  # it has no replica yet
             return False
 
-    def role(self) -> str | None:
-        try:
-            found = self.ask("server", "ROLE")
-        except redis.RedisError:
-            return None
-        assert isinstance(found, list)
-        return str(found[0])
+    def hurry(self) -> None:
+        """The documented times hold; from now on everything is looked at more often, so that a test ends soon."""
+        told = self.master()
+        assert told is not None
+        assert (told["quorum"], told["down-after-milliseconds"]) == (2, 5000)
+        assert (told["parallel-syncs"], told["failover-timeout"]) == (1, 10_000)
+        self.sentinel.ask("SENTINEL SET", "mymaster", "down-after-milliseconds", 1000)
+        self.sentinel.ask("SENTINEL DEBUG", "info-period", 500, "ping-period", 200, "publish-period", 200)
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> Iterator[list[Pod]]:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "redis-server").symlink_to(valkey_binary())
-    (programs / "redis-cli").write_text(REDIS_CLI)
-    (programs / "redis-cli").chmod(0o755)
-    (tmp_path / "password").write_text(PASSWORD)
-    environment = {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "NODES": " ".join(NODES),
-        "PORT": str(free_port()),
-        "SENTINEL_PORT": str(free_port()),
-        "SECRET": str(tmp_path / "password"),
-        "CONFIG": str(K8S / "components/redis/redis.conf"),
-    }
-    made = [Pod(tmp_path / address, address, environment) for address in NODES]
+def _of_kubernetes(directory: Path) -> list[Pair]:
+    """Both in one pod, which has one name."""
+    pod = the("overlays/sentinel", "StatefulSet", "redis")["spec"]["template"]["spec"]
+    made = host(directory, {f"redis-{n}.redis": f"127.0.0.{41 + n}" for n in range(3)})
+
+    def container(kind: str, number: int) -> Container:
+        (found,) = [one for one in pod["containers"] if one["name"] == kind]
+        variables = {one["name"]: one.get("value", f"redis-{number}") for one in found["env"]}
+        variables["ME"] = variables["ME"].replace("$(POD)", variables["POD"])
+        return Container(made, variables["ME"], found["command"], variables)
+
+    return [Pair(container("redis", n), container("sentinel", n)) for n in range(3)]
+
+
+def _of_compose(directory: Path) -> list[Pair]:
+    """Each in a container of its own, with a name of its own."""
+    services = model("compose.sentinel.yaml")["services"]
+    places = {"redis": 50, "sentinel": 60}
+    made = host(directory, {f"{kind}-{n}": f"127.0.0.{place + n}" for kind, place in places.items() for n in (1, 2, 3)})
+
+    def container(name: str) -> Container:
+        return Container(made, name, services[name]["command"], services[name]["environment"])
+
+    return [Pair(container(f"redis-{n}"), container(f"sentinel-{n}")) for n in (1, 2, 3)]
+
+
+@pytest.fixture(
+    params=[pytest.param(_of_kubernetes, marks=LONG, id="kubernetes"), pytest.param(_of_compose, id="compose")]
+)
+def three(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Pair]]:
+    made: list[Pair] = request.param(tmp_path)
     try:
-        for pod in made:
-            pod.start()
+        for pair in made:
+            pair.start()
         yield made
     finally:
-        for pod in made:
-            pod.kill()
+        for pair in made:
+            pair.kill()
 
 
-def _complete(pods: list[Pod], replicas: int) -> bool:
-    try:
-        for pod in pods:
-            found = pod.ask("sentinel", "SENTINEL MASTER", "mymaster")
-            assert isinstance(found, dict)
-            assert (found["num-other-sentinels"], found["num-slaves"]) == (2, replicas)
-    except redis.RedisError:
-        return False
-    return True
+def _complete(pairs: list[Pair]) -> bool:
+    told = [pair.master() or {} for pair in pairs]
+    return all((one.get("num-other-sentinels"), one.get("num-slaves")) == (2, 2) for one in told)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs 127.0.0.0/8 on the loopback interface")
-async def test_three_pods_find_each_other_fail_over_and_take_a_lost_one_back(three: list[Pod]) -> None:
+@needs_loopback_addresses
+async def test_servers_find_each_other_fail_over_and_take_a_lost_one_back(three: list[Pair]) -> None:
     first, *others = three
-    await eventually(lambda: _complete(three, 2), timeout=40, message="the sentinels do not find each other")
-    assert {pod.names_master() for pod in three} == {first.address}
-    ids = {str(pod.ask("sentinel", "SENTINEL", "MYID")) for pod in three}
+    await eventually(lambda: all(pair.sentinel.answers() for pair in three), timeout=20)
+    for pair in three:
+        pair.hurry()
+    await eventually(lambda: _complete(three), timeout=40, message="the sentinels do not find each other")
+    assert {pair.names_master() for pair in three} == {first.server.address}
+    ids = {str(pair.sentinel.ask("SENTINEL MYID")) for pair in three}
     assert len(ids) == 3, "a shared file would give them one id"
     await eventually(lambda: first.writes("kept"), timeout=20, message="the master takes no write")
+    await eventually(lambda: {pair.server.ask("GET", "kept") for pair in three} == {"1"}, timeout=20)
 
     first.kill()
 
-    def agreed() -> str | None:
-        named = {pod.names_master() for pod in others}
-        return named.pop() if len(named) == 1 and first.address not in named else None
+    def agreed() -> object:
+        named = {pair.names_master() for pair in others}
+        return named.pop() if len(named) == 1 and first.server.address not in named else None
 
     master = await eventually(agreed, timeout=40, message="no failover")
-    await eventually(lambda: [pod.role() for pod in others].count("master") == 1, timeout=20)
-    assert next(pod for pod in others if pod.address == master).ask("server", "GET", "kept") == "1"
+    await eventually(lambda: [pair.server.role() for pair in others].count("master") == 1, timeout=20)
+    assert next(pair.server for pair in others if pair.server.address == master).ask("GET", "kept") == "1"
 
     first.start()
-    await eventually(lambda: first.role() == "slave", timeout=40, message="the lost master came back as a second one")
-    await eventually(lambda: {pod.names_master() for pod in three} == {master}, timeout=20)
+    seen = []
+
+    def back() -> bool:
+        seen.append(first.server.role())
+        return seen[-1] == "slave"
+
+    await eventually(back, timeout=40, message="the lost master does not come back as a replica")
+    assert "master" not in seen, "its own sentinel slept through the failover"
+    await eventually(lambda: {pair.names_master() for pair in three} == {master}, timeout=20)

@@ -1,22 +1,32 @@
 #!/bin/sh
-# Start this pod's server as the sentinels want it. At the very first start none of them answers, and the
-# first of NODES is the master.
+# Start a server as the sentinels want it. At the very first start none of them answers, and the first of NODES is the
+# master. Sentinels stand beside the servers (SENTINEL_PORT), or have names of their own (SENTINELS).
 set -eu
 password=$(cat "$SECRET")
-first=${NODES%% *}
 master=""
+newest=-1
 tries=1
 [ ! -e "$DATA/appendonlydir" ] || tries=15  # it ran before: the sentinels know more than the order of names
-while [ -z "$master" ] && [ "$tries" -gt 0 ]; do
-  for node in $NODES; do
-    master=$(REDISCLI_AUTH="$password" timeout 2 redis-cli -h "$node" -p "$SENTINEL_PORT" --raw \
-      sentinel get-master-addr-by-name mymaster 2>/dev/null | head -n 1 || true)
-    [ -z "$master" ] || break
-  done
+
+ask() { # the sentinel $1 who leads; of several answers that of the latest failover counts, one may have slept through it
+  told=$(REDISCLI_AUTH="$password" timeout 2 redis-cli -h "$1" -p "$SENTINEL_PORT" --raw sentinel master mymaster \
+    2>/dev/null || true)
+  epoch=$(printf '%s\n' "$told" | sed -n '/^config-epoch$/{n;p;}')
+  [ -n "$epoch" ] || return 0
+  answers=$((answers + 1))
+  [ "$epoch" -gt "$newest" ] || return 0
+  newest=$epoch
+  master=$(printf '%s\n' "$told" | sed -n '/^ip$/{n;p;}')
+}
+
+while :; do
+  answers=0
+  for sentinel in ${SENTINELS:-$NODES}; do ask "$sentinel"; done
   tries=$((tries - 1))
-  [ -n "$master" ] || [ "$tries" -eq 0 ] || sleep 2
+  if [ "$answers" -ge 2 ] || [ "$tries" -eq 0 ]; then break; fi
+  sleep 2
 done
-[ -n "$master" ] || master=$first
+[ -n "$master" ] || master=${NODES%% *}
 # A master without a replica takes no writes: what it took would be lost with the failover.
 # Sentinels let servers rewrite their file: a copy, so that nothing of it outlives this process.
 cat "$CONFIG" > "$DATA/redis.conf"
