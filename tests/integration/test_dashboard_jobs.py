@@ -84,7 +84,7 @@ async def test_the_box_finds_jobs(board: Dashboard, query: str, found: int) -> N
 async def test_what_cannot_be_understood_is_said_beside_the_box(board: Dashboard) -> None:
     for query in ("to:nobody", "from:yesterday", "id:xyz", "args.password:x", "queue:other", "x" * 501):
         page = await board.page(f"{QUEUE}?q={quote(query)}")
-        assert len([p for p in page.all("p") if p.get("role") == "status"]) >= 2, query
+        assert [p for p in page.all("p") if p.get("role") == "alert"], query
 
 
 NO_JOB = "00000000-0000-4000-8000-000000000000"
@@ -254,7 +254,7 @@ async def test_pause_until_and_resume(board: Dashboard) -> None:
 async def test_limits_are_changed_and_put_back(board: Dashboard) -> None:
     fields = {"concurrency": "7", "rateMax": "3", "rateDurationMs": "1000", "attempts": "4", "backoffMs": "500"}
     assert (await board.press(f"{QUEUE}/limits", **fields)).status_code == 303
-    assert "7 at once per replica · 3 per 1.0 s over all replicas · 4 attempts" in (await board.page(QUEUE)).text
+    assert "7 at once per replica · 3 per 1 s over all replicas · 4 attempts" in (await board.page(QUEUE)).text
     assert (await board.press(f"{QUEUE}/limits", rateMax="3")).status_code == 400
     assert (await board.press(f"{QUEUE}/limits", concurrency="0")).status_code == 400
     await board.press(f"{QUEUE}/limits")

@@ -50,8 +50,10 @@ async def test_failures_are_grouped_by_what_they_have_in_common(board: Dashboard
     page = await board.page()
     assert "SMTP 550 no mailbox for <address>, try <n>" in page.text
     found = [link for link in page.links() if "q=error" in link]
-    assert len(found) == 2
+    assert len(found) == 4, "the jobs of each group, and its retry"
     assert "no%20mailbox%20for" in found[0]
+    assert found[1].startswith(f"{PAGES}/queue/email-queue/bulk?action=retry&status=failed&q=error")
+    assert (await board.page(found[1].removeprefix(PAGES))).text.count("3 jobs match") == 1
 
 
 async def test_bull_board_list_is_that_of_document_002(board: Dashboard) -> None:

@@ -31,8 +31,9 @@ EDITED_MAX: Final = 200_000  # characters of an argument that can be edited on t
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """``after_s``: since the step before."""
+    """``kind``: the state whose colour it has. ``after_s``: since the step before."""
 
+    kind: str
     word: str
     at: datetime
     after_s: float | None
@@ -98,18 +99,18 @@ def pretty_whole(args: Any) -> str | None:
 
 def _steps(job: WaitingJobDetail) -> list[Step]:
     """What happened, in order: accepted, each attempt that did not complete, the start of the last, the end."""
-    marks = [("accepted", job.created_at)]
-    marks += [(f"attempt {error.attempt} ended: {error.kind}", error.at) for error in job.errors]
+    marks = [("waiting", "accepted", job.created_at)]
+    marks += [("failed", f"attempt {error.attempt} ended: {error.kind}", error.at) for error in job.errors]
     if job.started_at is not None:
-        marks.append((f"attempt {max(1, job.attempts)} started", job.started_at))
+        marks.append(("active", f"attempt {max(1, job.attempts)} started", job.started_at))
     if job.finished_at is not None:
-        marks.append((str(job.state), job.finished_at))
+        marks.append((str(job.state), str(job.state), job.finished_at))
     elif job.state is JobState.DELAYED:
-        marks.append(("starts again" if job.errors else "scheduled", job.run_at))
-    marks.sort(key=lambda mark: mark[1])
+        marks.append(("delayed", "starts again" if job.errors else "scheduled", job.run_at))
+    marks.sort(key=lambda mark: mark[2])
     steps: list[Step] = []
-    for word, at in marks:
-        steps.append(Step(word=word, at=at, after_s=(at - steps[-1].at).total_seconds() if steps else None))
+    for kind, word, at in marks:
+        steps.append(Step(kind=kind, word=word, at=at, after_s=(at - steps[-1].at).total_seconds() if steps else None))
     return steps
 
 

@@ -25,7 +25,8 @@ _FILTERS: Final = ("status", "q", "from", "until")
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """``problem``: why the search could not be understood; then there are no jobs. ``older``, ``newest``: queries of
-    the pages beside this one. ``searched``: how many jobs were read for it, None: no text was looked for."""
+    the pages beside this one; ``here``: of its first page. ``searched``: how many jobs were read for it, None: no text
+    was looked for."""
 
     jobs: list[JobView]
     status: str
@@ -33,6 +34,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     problem: str | None = None
     older: str | None = None
     newest: str | None = None
+    here: str = ""
     searched: int | None = None
     complete: bool = True
 
@@ -84,6 +86,7 @@ async def listing(platform: Platform, queue: str | None, query: Mapping[str, str
         q=text,
         older=older,
         newest=_query(query) if query.get("cursor") else None,
+        here=_query(query),
         searched=page.searched if isinstance(page.searched, int) else None,
         complete=not told or page.complete is True,
     )

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 _CONTROL: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z| UTC)")
 _NO_NAME: Final = re.compile(r'[/\\:*?"<>|]')
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -33,7 +34,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{round(seconds * 1000)} ms"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     left = round(seconds)
     parts: list[str] = []
     for size, unit in _UNITS:
@@ -49,19 +50,40 @@ def moment(value: datetime | None) -> Markup:
     """A time as its distance from now, the exact one beside it for programs and on hover."""
     if value is None:
         return Markup("-")
-    exact = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    exact = _exact(value)
     away = (datetime.now(UTC) - value).total_seconds()
     if abs(away) < 1:
         words = "now"
     else:
         # Without tenths: they would change while one reads.
-        rounded = float(round(abs(away)))
-        words = (
-            f"{duration(rounded)} ago".replace(".0 s", " s")
-            if away > 0
-            else f"in {duration(rounded)}".replace(".0 s", " s")
-        )
-    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, words)
+        distance = duration(float(round(abs(away))))
+        words = f"{distance} ago" if away > 0 else f"in {distance}"
+    return Markup('<time class="ago" datetime="{0}" title="{0}">{1}</time>').format(exact, words)
+
+
+def clock(value: datetime | None) -> Markup:
+    """The time itself; scripts write it in the reader's zone."""
+    if value is None:
+        return Markup("-")
+    words = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time class="clock" datetime="{0}" title="{0}">{1}</time>').format(_exact(value), words)
+
+
+def zoned(text: str) -> Markup:
+    """Text of ours in which times stand as ISO 8601 or ``2026-05-01 15:00:00 UTC``: those as ``clock`` has them."""
+    parts = [escape(visible(part)) for part in _TIME.split(text)]
+    for place, found in enumerate(_TIME.findall(text)):
+        try:
+            at = datetime.fromisoformat(found.removesuffix(" UTC").removesuffix("Z") + "+00:00")
+        except ValueError:  # in somebody's words: no time of any calendar
+            parts.insert(2 * place + 1, escape(found))
+        else:
+            parts.insert(2 * place + 1, clock(at))
+    return Markup("").join(parts)
+
+
+def _exact(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def number(value: int) -> Markup:
@@ -108,10 +130,12 @@ def templates(brought: tuple[tuple[str, str], ...]) -> Environment:
     )
     environment.filters |= {
         "clipped": clipped,
+        "clock": clock,
         "duration": duration,
         "moment": moment,
         "number": number,
         "segment": segment,
         "short_id": short_id,
+        "zoned": zoned,
     }
     return environment

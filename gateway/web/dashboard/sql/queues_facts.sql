@@ -8,7 +8,8 @@ SELECT q.name, now() AS now, q.paused_at, q.paused_until, q.pause_reason,
    WHERE s.at > now() - asked.window_ms * interval '1 millisecond' AND s.at <= now() + interval '1 second') AS limited_until,
   EXISTS (SELECT FROM jobs WHERE queue = q.name AND state = 'waiting' AND NOT blocked)
     OR NOT EXISTS (SELECT FROM jobs WHERE queue = q.name AND state = 'waiting' AND blocked) AS ready,
-  (SELECT greatest(0, extract(epoch FROM now() - min(head.run_at)))::double precision
+  (SELECT CASE WHEN min(head.run_at) IS NOT NULL  -- greatest() alone takes none for 0
+           THEN greatest(0, extract(epoch FROM now() - min(head.run_at)))::double precision END
    FROM generate_series(0, 10) AS level(priority)
    CROSS JOIN LATERAL (
      SELECT run_at FROM jobs
