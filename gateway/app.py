@@ -23,11 +23,13 @@ from gateway.web.errors import exception_handlers
 from gateway.web.event_streams import events_route
 from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
+from gateway.web.maintenance_admin import Duties, MaintenanceAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
 from gateway.web.openapi_errors import declare_errors
 from gateway.web.openapi_queries import declare_queries
 from gateway.web.realtime import realtime_socket
 from gateway.web.requests import demand_sound_request
+from gateway.web.workers_admin import WorkersAdmin
 from gateway.web.workers_health import workers_health
 
 
@@ -59,6 +61,9 @@ def create_app(runtime: Runtime) -> Litestar:
         dependencies={
             "platform": Provide(_always(runtime.platform), sync_to_thread=False),
             "controls": Provide(_always(runtime.controls), sync_to_thread=False),
+            "duties": Provide(
+                _always(Duties(runtime.maintenance.duties, runtime.maintenance.book)), sync_to_thread=False
+            ),
             "health": Provide(_always(runtime), sync_to_thread=False),
             "metrics": Provide(_always(runtime.metrics), sync_to_thread=False),
             "clients": Provide(_always(clients), sync_to_thread=False),
@@ -83,6 +88,7 @@ def _routes(runtime: Runtime, dashboard: Dashboard) -> list[Any]:
     if runtime.settings.serves_api:
         routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
         routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin, workers_health]
+        routes += [WorkersAdmin, MaintenanceAdmin]
         routes += [realtime_socket, events_route, dashboard_router(dashboard)]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes

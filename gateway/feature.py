@@ -14,7 +14,7 @@ from gateway.access import Principal
 from gateway.infra.lifecycle import Component
 from gateway.jobs.engine import Engine
 from gateway.jobs.inspector import Inspector
-from gateway.jobs.maintenance import Chore
+from gateway.jobs.maintenance import Chores
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Task
 from gateway.jobs.schedule import NewSchedule
@@ -63,7 +63,7 @@ class Feature:
     tasks: tuple[Task[Any], ...]
     routes: tuple[Any, ...]
     components: tuple[Component, ...] = ()
-    chores: tuple[Chore, ...] = ()
+    chores: Chores = ()
     schedules: tuple[NewSchedule, ...] = ()
     channels: Mapping[Topic, ChannelGuard] = field(default_factory=dict)
     tells_job_ends: bool = False

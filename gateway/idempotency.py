@@ -15,13 +15,13 @@ import msgspec
 from litestar import MediaType, Response
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.duties import in_batches
 from gateway.problem import Problem
 
 SQL = load_sql(__package__)
 KEPT_S: Final = 86_400.0  # interface.md: 24 h
 KEY_MAX: Final = 256
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
-_PRUNE_BATCH: Final = 1000
 
 # As text: asyncpg's classes are generic for type checkers only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -110,8 +110,6 @@ def _lock_key(caller: str, key: str) -> int:
     return int.from_bytes(sha256(f"{caller}\0{key}".encode()).digest()[:8], "big", signed=True)
 
 
-async def prune_answers(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    """Delete the answers that are no longer kept, in batches. For the hourly maintenance."""
-    status = f"DELETE {_PRUNE_BATCH}"
-    while status == f"DELETE {_PRUNE_BATCH}":
-        status = await pool.execute(SQL["idempotency_prune"], KEPT_S, _PRUNE_BATCH)
+async def prune_answers(pool: asyncpg.Pool[asyncpg.Record]) -> int:
+    """A duty: delete the answers that are no longer kept; answers how many."""
+    return await in_batches(pool, SQL["idempotency_prune"], KEPT_S)

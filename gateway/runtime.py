@@ -11,13 +11,12 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from functools import partial
 
 import asyncpg
 import structlog
 
+from gateway.chores import common_chores
 from gateway.feature import Feature, Platform
-from gateway.idempotency import prune_answers
 from gateway.infra.lifecycle import Component, StartError, stop_all
 from gateway.infra.loop_lag import LoopLag
 from gateway.infra.metrics import Metrics, Slots
@@ -25,19 +24,18 @@ from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
-from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.duties import DutyBook
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
-from gateway.jobs.groups import SWEEP_S, Groups
+from gateway.jobs.groups import Groups
 from gateway.jobs.inspector import Inspector
 from gateway.jobs.leases import LeaseKeeper
-from gateway.jobs.maintenance import Chore, Keeper, Maintenance
-from gateway.jobs.operations import POLL_S as OPERATIONS_POLL_S
+from gateway.jobs.maintenance import Keeper, Maintenance
 from gateway.jobs.policy import StallPolicy
-from gateway.jobs.presence import Presence
+from gateway.jobs.presence import Identity, Presence
 from gateway.jobs.records import Records
 from gateway.jobs.redis_link import RedisLink, RedisUse
 from gateway.jobs.registry import Registry
@@ -49,14 +47,13 @@ from gateway.jobs.worker import QueueWorker
 from gateway.llm import open_models
 from gateway.realtime.service import Realtime
 from gateway.services import conversations, email, orchestration
-from gateway.settings import Settings
+from gateway.settings import Settings, shared_settings
 from gateway.web.health import LedgerCheck, RedisState
 from gateway.web.metrics import EventMetrics, MetricsRefresher
 
 log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 1.0
-_HOUR_S = 3600.0
 _VITAL_SIZE = 3
 _VITAL_TIMEOUT_S = 5.0
 _HAND_BACK_S = 8.0  # after the grace period: until a stubborn task was given up, and its job settled
@@ -118,7 +115,9 @@ class Runtime:
         for worker in self.workers:
             self.controls.watch(worker.policy.name, worker.adopt)
         self.metrics.watch_slots(self._slots)
-        self.presence = Presence(self.records, self.dispatcher, self.workers, self.replica_id, settings.gateway_role)
+        identity = Identity(self.replica_id, settings.gateway_role, shared_settings(settings))
+        self.presence = Presence(self.records, self.dispatcher, self.workers, identity)
+        self.maintenance = self._maintenance()
         self._started: list[Component] = []
         self._boot: asyncio.Task[None] | None = None
         self._boot_problem: str | None = "starting: PostgreSQL has not answered yet"
@@ -181,7 +180,7 @@ class Runtime:
         """Why this replica wants no traffic now; None: it does."""
         if self._draining:
             return "draining: this replica is stopping"
-        return self._boot_problem or self.loop_lag.problem
+        return self.presence.leaving or self._boot_problem or self.loop_lag.problem
 
     async def ledger_problem(self) -> str | None:
         return await self._ledger_check.problem()
@@ -259,24 +258,20 @@ class Runtime:
             self.loop_lag,
             self._models,
         ]
-        keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
-        chores = (
-            *keeper.chores(self._stalls),
-            *(chore for feature in self.features for chore in feature.chores),
-            Chore("expire", EXPIRE_POLL_S, Deadlines(self.pool).expire),
-            Chore("groups", SWEEP_S, self._groups.sweep),
-            Chore("group starts", 60.0, self._groups.prune),
-            Chore("operations", OPERATIONS_POLL_S, self.platform.inspector.operations.work),
-            self.realtime.chore,
-            Chore("prune answers", _HOUR_S, partial(prune_answers, self.pool)),
-        )
-        components.append(Maintenance(Records(self._vital), self.replica_id, chores))
+        components.append(self.maintenance)
         components.append(Scheduler(self._vital, self.engine))
         if not self.workers:
             return components
         components += [component for feature in self.features for component in feature.components]
         components += [LeaseKeeper(self._executor, self._store, self.dispatcher, self._stalls), *self.workers]
         return components
+
+    def _maintenance(self) -> Maintenance:
+        keeper = Keeper(self._registry, self._store, self.records, self.dispatcher, self.events)
+        common = common_chores(self.platform, self.records, self._groups, self.features)
+        chores = (*keeper.chores(self._stalls), *common, self.realtime.chore)
+        book = DutyBook(self._vital, self.replica_id)
+        return Maintenance(Records(self._vital), book, self.replica_id, chores)
 
     async def drain(self, grace_s: float) -> None:
         """Not ready, take no further job, let the running ones end for ``grace_s`` seconds, hand the rest back."""

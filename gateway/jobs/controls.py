@@ -60,9 +60,10 @@ class Controls:
         await self._pool.execute(SQL["override_queue"], queue, dict(changes))
         await self.refresh()
 
-    async def request_drain(self, replica_id: str) -> bool:
-        """Ask a replica to take no further job. False: no live replica has this id."""
-        return await self._pool.fetchval(SQL["request_drain"], replica_id, ALIVE_S) is not None
+    async def request_drain(self, replica_id: str, within_s: float | None = None) -> bool:
+        """Ask a replica to take no further job; with ``within_s``, to be empty before so many seconds are over. False:
+        no live replica has this id."""
+        return await self._pool.fetchval(SQL["request_drain"], replica_id, ALIVE_S, within_s) is not None
 
     async def refresh(self) -> None:
         """Read the rows once and go by them."""

@@ -1,4 +1,5 @@
-"""The chores that one replica at a time does for all: promote, relay, rescue, prune, and the features' own.
+"""The chores that one replica at a time does for all: promote, relay, rescue, the features' own, and duties, which are
+chores by the clock that leave a row each time.
 
 The leader is whoever holds a row's lease by ledger time, so a leader that freezes loses it by itself. Two leaders for a
 moment are harmless: every chore is a statement that may run twice.
@@ -10,12 +11,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import structlog
 
-from gateway.infra.loops import Loop, at_stop
+from gateway.infra.loops import Loop, Step, at_stop
 from gateway.jobs.broker import BrokerDown
 from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.duties import Duty, DutyBook
 from gateway.jobs.events import Events, JobStalled
 from gateway.jobs.job import JobState
 from gateway.jobs.policy import StallPolicy
@@ -28,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 LEADER_TTL_S = 15.0
 LEADER_RENEW_S = 5.0
+PRUNE_S = 60
 _DUE_POLL_S = 1.0  # a job that becomes due is promoted at its time; one scheduled meanwhile for sooner waits this long
 _SOONEST_S = 0.02
 _HEAD = 1000
@@ -43,17 +47,24 @@ class Chore:
     run: Callable[[], Awaitable[float | None]] | Callable[[], Awaitable[None]]
 
 
+Chores: TypeAlias = tuple[Chore | Duty, ...]
+
+
 class Maintenance:
-    """A component."""
+    """A component. ``duties`` are those among the chores, in their order."""
 
     name = "maintenance"
 
-    def __init__(self, records: Records, holder: str, chores: tuple[Chore, ...]) -> None:
+    def __init__(self, records: Records, book: DutyBook, holder: str, chores: Chores) -> None:
         self._records = records
+        self.book = book
         self._holder = holder
         self._leading = asyncio.Event()
-        self._loops = [Loop("leader", self._lead)]
-        self._loops += [Loop(f"chore {chore.name}", partial(self._do, chore)) for chore in chores]
+        self.duties = tuple(chore for chore in chores if isinstance(chore, Duty))
+        self._loops = [
+            Loop("leader", self._lead),
+            *(Loop(f"chore {chore.name}", self._step(chore)) for chore in chores),
+        ]
 
     @property
     def leading(self) -> bool:
@@ -79,6 +90,24 @@ class Maintenance:
                 log.info("leader_elected" if held else "leader_lost", holder=self._holder)
                 (self._leading.set if held else self._leading.clear)()
         return LEADER_RENEW_S
+
+    def _step(self, chore: Chore | Duty) -> Step:
+        return partial(self._fulfil, chore) if isinstance(chore, Duty) else partial(self._do, chore)
+
+    async def _fulfil(self, duty: Duty) -> float:
+        await self._leading.wait()
+        run_id, wait_s = await self.book.begin(duty)
+        if run_id is None:
+            return wait_s
+        try:
+            rows = await duty.run()
+        except Exception as error:
+            await self.book.end(run_id, error=f"{type(error).__name__}: {error}")
+            raise
+        await self.book.end(run_id, rows=rows)
+        if rows:
+            log.info("duty_done", duty=duty.name, rows=rows)
+        return wait_s
 
     async def _do(self, chore: Chore) -> float:
         await self._leading.wait()
@@ -108,7 +137,7 @@ class Keeper:
         self._events = events
         self._short_passes: dict[str, int] = {}
 
-    def chores(self, stalls: StallPolicy) -> tuple[Chore, ...]:
+    def chores(self, stalls: StallPolicy) -> Chores:
         async def rescue() -> float | None:
             return await self.rescue(stalls)
 
@@ -117,7 +146,7 @@ class Keeper:
             Chore("rescue", min(stalls.interval_ms, stalls.lease_ms) / 1000, rescue),
             Chore("relay", 2.0, self.relay),
             Chore("fold", 2.0, self._store.fold_counts),
-            Chore("prune", 60.0, self.prune),
+            Duty("prune jobs", "Deletes ended jobs after the retention of their queue.", PRUNE_S, self.prune),
         )
 
     async def promote(self) -> float | None:
@@ -181,8 +210,9 @@ class Keeper:
                 await rebuild(self._store, redis, queue)
                 self._short_passes[queue] = 0
 
-    async def prune(self) -> None:
-        """Delete what retention no longer keeps: by age, and completed jobs by number."""
+    async def prune(self) -> int:
+        """Delete what retention no longer keeps: by age, and completed jobs by number. Answers how many."""
+        pruned = 0
         for policy in self._registry.queues:
             keep = policy.retention
             ages = {
@@ -191,7 +221,8 @@ class Keeper:
                 JobState.CANCELLED: keep.failed_s,
             }
             for state, keep_s in ages.items():
-                while await self._store.prune_by_age(policy.name, state, keep_s):
-                    pass
-            while await self._store.prune_by_count(policy.name, keep.completed_count):
-                pass
+                while part := await self._store.prune_by_age(policy.name, state, keep_s):
+                    pruned += part
+            while part := await self._store.prune_by_count(policy.name, keep.completed_count):
+                pruned += part
+        return pruned

@@ -32,7 +32,8 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """A live process. ``slots``: by queue ``{"slots": n, "busy": n}``; ``mode``: "queue" or "direct"."""
+    """A live process. ``slots``: by queue ``{"slots": n, "busy": n}``; ``mode``: "queue" or "direct";
+    ``configuration``: the settings that it should share with the others (``settings.shared``)."""
 
     id: str
     role: str
@@ -44,6 +45,14 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool
     started_at: datetime
     seen_at: datetime
+    configuration: dict[str, str] = {}
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What somebody asked of a replica. ``within_s``: seconds until it must be empty; None: no moment was named."""
+
+    drain: bool
+    within_s: float | None
 
 
 class Records:
@@ -87,9 +96,9 @@ class Records:
     async def replicas(self) -> list[Replica]:
         return [Replica(**dict(row)) for row in await self._pool.fetch(SQL["replicas"], ALIVE_S)]
 
-    async def beat(self, replica: Replica) -> bool:
-        """Show that this replica lives. Answers whether somebody asked it to take no further job."""
-        asked: bool = await self._pool.fetchval(
+    async def beat(self, replica: Replica) -> Asked:
+        """Show that this replica lives, and learn what somebody asked of it."""
+        row = await self._pool.fetchrow(
             SQL["beat"],
             replica.id,
             replica.role,
@@ -99,8 +108,10 @@ class Records:
             replica.mode,
             replica.slots,
             replica.draining,
+            replica.configuration,
         )
-        return asked
+        assert row is not None  # noqa: S101  an upsert returns its row
+        return Asked(row["drain_requested"], row["within_s"])
 
     async def forget(self, replica_id: str) -> None:
         await self._pool.execute(SQL["forget_replica"], replica_id)

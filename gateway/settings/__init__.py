@@ -4,6 +4,7 @@ from gateway.settings.loading import Loaded, load
 from gateway.settings.model import QUEUES, Role, Settings
 from gateway.settings.problems import SettingProblem, SettingsError
 from gateway.settings.redis_target import RedisForm, RedisTarget, redis_target
+from gateway.settings.shared import shared_settings
 from gateway.settings.show import SettingRow, masked_url, setting_rows
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "masked_url",
     "redis_target",
     "setting_rows",
+    "shared_settings",
 ]

@@ -18,6 +18,7 @@ from gateway.settings.conversations import ConversationSettings
 from gateway.settings.machines import MachineSettings
 from gateway.settings.realtime import RealtimeSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
+from gateway.settings.retention import RetentionSettings
 from gateway.settings.values import (
     Count,
     DisplayName,
@@ -46,7 +47,7 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings):
+class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings, RetentionSettings):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -14,6 +14,7 @@ from gateway.settings.problems import SECRET_HINT, SettingProblem
 from gateway.settings.redis_rules import check_authorities, check_redis
 from gateway.settings.values import words
 
+RUN_DAYS_MIN = 32  # longer than any month
 SECRET_BYTES = 32  # HS256: a key as long as the hash, RFC 7518 section 3.2
 _EXAMPLES = (
     "change-me",
@@ -175,6 +176,22 @@ def _agents(settings: Settings) -> Iterator[SettingProblem]:
         )
 
 
+def _retention(settings: Settings) -> Iterator[SettingProblem]:
+    if 0 < settings.run_retention_days < RUN_DAYS_MIN:
+        yield SettingProblem(
+            "RUN_RETENTION_DAYS",
+            f"is {settings.run_retention_days}: monthly budgets could not see what the month's first runs cost",
+            f"Set {RUN_DAYS_MIN} or more, or 0 to keep runs.",
+        )
+    if 0 < settings.email_retention_days < settings.email_content_retention_days:
+        yield SettingProblem(
+            "EMAIL_CONTENT_RETENTION_DAYS",
+            f"is {settings.email_content_retention_days}, but the mails themselves are deleted after "
+            f"{settings.email_retention_days} days (EMAIL_RETENTION_DAYS)",
+            "Set it no higher than that.",
+        )
+
+
 # Each with the beginnings of the fields that it reads, and whether it holds for commands that serve nothing too.
 _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, ...], bool], ...] = (
     (check_redis, ("redis_", "use_job_queue"), True),
@@ -188,4 +205,5 @@ _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, .
     (_host, ("host",), False),
     (_github, ("github_",), False),
     (_agents, ("agents_dir",), False),
+    (_retention, ("run_retention_", "email_retention_", "email_content_"), False),
 )

@@ -19,6 +19,7 @@ _TIME: Final = OpenAPIFormat.DATE_TIME
 _DESCRIBED: Final[dict[str, Schema]] = {
     "archived": Schema(type=OpenAPIType.BOOLEAN, description="Archived ones too"),
     "cursor": Schema(type=_STRING, description="page.nextCursor of the page before"),
+    "duty": Schema(type=_STRING, description="Only of the duty with this name"),
     "from": Schema(type=_STRING, format=_TIME, description="From this moment on"),
     "groupBy": Schema(type=_STRING, description="Comma-separated: what each row is about"),
     "limit": Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=LIMIT_MAX, default=LIMIT_DEFAULT),
@@ -28,6 +29,9 @@ _DESCRIBED: Final[dict[str, Schema]] = {
     "status": Schema(type=_STRING, description="Only those that stand so"),
     "token": Schema(type=_STRING, description="For clients that can send no header, where it is allowed"),
     "until": Schema(type=_STRING, format=_TIME, description="Before this moment"),
+    "withinS": Schema(
+        type=OpenAPIType.INTEGER, minimum=1, maximum=86_400, description="Seconds after which its machine may be gone"
+    ),
 }
 
 

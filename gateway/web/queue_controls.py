@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Request, patch, post
+from litestar import Request, patch
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, SkipValidation
 from msgspec import UNSET, UnsetType
@@ -17,7 +17,6 @@ from gateway.jobs.controls import Controls
 from gateway.jobs.job import JobRecord
 from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX, QueuePolicy
 from gateway.jobs.waiting import Hindrance, Waiting
-from gateway.problem import Problem
 from gateway.web.queues_schemas import (
     JobDetail,
     LimitsView,
@@ -179,23 +178,6 @@ async def change_limits(
 _NAMES: Final = LimitsPatch.__struct_encode_fields__
 
 
-@post(
-    f"{ADMIN_PATH}/workers/{{worker_id:str}}/drain",
-    opt=OPERATE,
-    status_code=202,
-    summary="Let a replica take no further job",
-    tags=["admin"],
-)
-async def drain_worker(
-    request: Request[Principal, Any, Any], platform: ThePlatform, controls: TheControls, worker_id: FromPath[str]
-) -> dict[str, Any]:
-    """It finishes what it runs and answers HTTP as before; it takes jobs again when it is restarted."""
-    if "\x00" in worker_id or not await controls.request_drain(worker_id):
-        raise Problem(404, "worker_not_found", f"no live replica has the id {worker_id[:100]!r}")
-    await _record(request, platform, "worker.drain", worker_id, {})
-    return {"success": True, "data": {"id": worker_id, "draining": True}}
-
-
 async def _record(
     request: Request[Principal, Any, Any], platform: Platform, action: str, subject: str, detail: dict[str, Any]
 ) -> None:
@@ -203,4 +185,4 @@ async def _record(
     await audit.record(platform.pool, change)
 
 
-ROUTES = (change_limits, drain_worker)
+ROUTES = (change_limits,)

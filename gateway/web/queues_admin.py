@@ -1,4 +1,4 @@
-"""Queues and workers for administrators: what the command line and the dashboard read and change.
+"""Queues for administrators: what the command line and the dashboard read and change.
 
 A queue may be named in full or short (``email`` for ``email-queue``). Every change leaves a row in ``admin_audit``.
 """
@@ -23,7 +23,6 @@ from gateway.web.queues_schemas import (
     full_name,
     invalid,
     queue_view,
-    worker_view,
 )
 
 ADMIN_PATH = "/api/v1/admin"
@@ -114,15 +113,6 @@ class QueuesAdmin(Controller):
         return _success({"queue": queue, "jobs": told})
 
 
-class WorkersAdmin(Controller):
-    path = f"{ADMIN_PATH}/workers"
-    tags = ("admin",)
-
-    @get("/", opt=READ, summary="Live replicas and their slots")
-    async def list_workers(self, platform: ThePlatform) -> dict[str, Any]:
-        return _success([worker_view(replica) for replica in await platform.engine.replicas()])
-
-
 @get(BULL_BOARD_PATH, opt=READ | {"session": True}, summary="Queues as Bull Board lists them", tags=["admin"])
 async def bull_board_queues(platform: ThePlatform) -> dict[str, Any]:
     """Exactly the keys of document 002, so that what reads Bull Board's list reads this."""
@@ -135,4 +125,4 @@ async def bull_board_queues(platform: ThePlatform) -> dict[str, Any]:
     }
 
 
-ROUTES = (QueuesAdmin, WorkersAdmin, bull_board_queues)
+ROUTES = (QueuesAdmin, bull_board_queues)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -106,7 +107,8 @@ class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One live replica. ``slots`` by queue: ``{"email-queue": {"slots": 5, "busy": 2}}``."""
+    """One live replica. ``slots`` by queue: ``{"email-queue": {"slots": 5, "busy": 2}}``. ``configuration``: what
+    should be the same on all of them, without secrets; None: its version announces nothing."""
 
     id: str
     role: str
@@ -118,6 +120,8 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     draining: bool
     started_at: datetime
     seen_at: datetime
+    configuration: dict[str, str] | None
+    configuration_hash: str | None
 
 
 def queue_view(status: QueueStatus, replicas: Sequence[Replica]) -> QueueView:
@@ -175,7 +179,14 @@ def job_detail(record: JobRecord) -> JobDetail:
 
 
 def worker_view(replica: Replica) -> WorkerView:
-    return msgspec.convert(replica, WorkerView, from_attributes=True)
+    announced = replica.configuration or None
+    shown = msgspec.structs.asdict(replica) | {"configuration": announced}
+    return WorkerView(**shown, configuration_hash=None if announced is None else _hash(announced))
+
+
+def _hash(configuration: dict[str, str]) -> str:
+    """For comparing at a glance."""
+    return sha256(msgspec.json.encode(configuration, order="sorted")).hexdigest()[:12]
 
 
 def invalid(field: str, message: str) -> Problem:

@@ -15,7 +15,7 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.controls import Controls
 from gateway.jobs.errors import QueueFull
 from gateway.jobs.job import JobState, NewJob
-from gateway.jobs.presence import Presence
+from gateway.jobs.presence import Identity, Presence
 from gateway.jobs.waiting import Reason, Waiting
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
@@ -161,7 +161,7 @@ async def test_D_a_lowered_rate_limit_holds_at_the_next_claim(make: Make, pool: 
 
 
 def presence_of(one: Replica, name: str) -> Presence:
-    return Presence(one.records, one.dispatcher, one.workers, name, "all")
+    return Presence(one.records, one.dispatcher, one.workers, Identity(name, "all", {}))
 
 
 async def test_attempts_and_back_off_of_new_jobs_follow_the_change(make: Make, pool: Pool) -> None:

@@ -16,6 +16,7 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.duties import DutyBook
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Event, Events, JobSettled
 from gateway.jobs.executor import Executor
@@ -149,7 +150,9 @@ async def replica(
         leases=LeaseKeeper(executor, store, dispatcher, stalls),
         keeper=keeper,
         groups=groups,
-        maintenance=Maintenance(records, name, (*keeper.chores(stalls), operations, expire, sweep)),
+        maintenance=Maintenance(
+            records, DutyBook(pool, name), name, (*keeper.chores(stalls), operations, expire, sweep)
+        ),
         workers=[QueueWorker(queue, dispatcher, executor, events)],
         events=seen,
         script=script,

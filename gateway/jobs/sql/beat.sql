@@ -1,4 +1,4 @@
--- purpose: this replica is alive; answers whether somebody asked it to take no further job
+-- purpose: this replica is alive; answers whether somebody asked it to take no further job, and to be empty by when
 -- $1 id text: the replica
 -- $2 role text: all, api or worker
 -- $3 version text: of the gateway
@@ -7,6 +7,8 @@
 -- $6 mode text: queue or direct
 -- $7 slots jsonb: slots and busy ones by queue
 -- $8 draining bool: it takes no new jobs
-INSERT INTO replicas (id, role, version, host, pid, mode, slots, draining) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+-- $9 configuration jsonb: its settings that should be the same everywhere
+INSERT INTO replicas (id, role, version, host, pid, mode, slots, draining, configuration)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT (id) DO UPDATE SET mode = excluded.mode, slots = excluded.slots, draining = excluded.draining, seen_at = now()
-RETURNING drain_requested
+RETURNING drain_requested, extract(epoch FROM drain_by - now())::double precision AS within_s

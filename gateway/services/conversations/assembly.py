@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from gateway.feature import Feature, Platform
+from gateway.jobs.duties import DAY_S, HOUR_S, Duty, in_batches
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.registry import Task
 from gateway.realtime.channel import Topic
@@ -14,10 +16,8 @@ from gateway.services.conversations.iterating import ResearchTask
 from gateway.services.conversations.queues import Profile, policy_of
 from gateway.services.conversations.routes import conversation_routes
 from gateway.services.conversations.service import Conversations
-from gateway.services.conversations.store import MessageStore
+from gateway.services.conversations.store import SQL, MessageStore
 from gateway.services.conversations.telling import FOLLOW_S
-
-_PRUNE_S: Final = 3600.0
 
 
 def feature(platform: Platform) -> Feature:
@@ -38,7 +38,18 @@ def feature(platform: Platform) -> Feature:
         routes=(conversation_routes(conversations, profiles),),
         chores=(
             Chore("follow messages", FOLLOW_S, answering.ends.follow),
-            Chore("prune allowances", _PRUNE_S, store.prune_allowances),
+            *_duties(store, settings.conversation_retention_days),
         ),
         channels={Topic.CONVERSATION: conversations.may_listen, Topic.JOB: conversations.may_follow},
     )
+
+
+def _duties(store: MessageStore, days: int) -> tuple[Duty, ...]:
+    allowances = Duty(
+        "prune allowances", "Forgets callers who asked nothing for an hour.", HOUR_S, store.prune_allowances
+    )
+    if not days:
+        return (allowances,)
+    run = partial(in_batches, store.pool, SQL["conversations_prune"], float(days * DAY_S))
+    does = f"Deletes conversations in which nothing was asked for {days} days."
+    return allowances, Duty("prune conversations", does, DAY_S, run, offset_s=2 * HOUR_S)

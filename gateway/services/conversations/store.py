@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.duties import rows_of
 from gateway.llm.model import ModelAnswer, Spent
 from gateway.services.conversations.prompts import Exchange
 from gateway.services.conversations.queues import Profile, UserLimit
@@ -143,8 +144,9 @@ class MessageStore:
         wait_s = await connection.fetchval(SQL["allowance_wait"], owner, profile, limit.most, limit.window_s)
         return float(wait_s or 0.0)
 
-    async def prune_allowances(self) -> None:
-        await self.pool.execute(SQL["allowances_prune"])
+    async def prune_allowances(self) -> int:
+        """Answers how many."""
+        return rows_of(await self.pool.execute(SQL["allowances_prune"]))
 
     async def ask(self, connection: Connection, asked: Asked) -> None:
         await connection.execute(

@@ -18,6 +18,7 @@ from gateway.services.email.channels import MailChannels
 from gateway.services.email.machine_routes import EmailMachineController
 from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
 from gateway.services.email.requests import MailRequests
+from gateway.services.email.retention import mail_duties
 from gateway.services.email.routes import EmailsController
 from gateway.services.email.service import EmailService
 from gateway.services.email.smtp import SmtpPool, SmtpSettings
@@ -65,7 +66,10 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
         components=components,
         channels={Topic.JOB: MailChannels(platform.pool).may_listen},
         tells_job_ends=True,
-        chores=(Chore("reconcile e-mails", RECONCILE_S, EmailQueueService(platform.pool, platform.engine).reconcile),),
+        chores=(
+            Chore("reconcile e-mails", RECONCILE_S, EmailQueueService(platform.pool, platform.engine).reconcile),
+            *mail_duties(platform.pool, settings),
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TypeAlias
 
 from gateway.feature import Feature, Platform
@@ -15,7 +14,7 @@ from gateway.services.orchestration.agent_routes import agent_routes
 from gateway.services.orchestration.agents import Agents, Catalog
 from gateway.services.orchestration.approvals import EXPIRE_S, FOLLOW_S, Approvals
 from gateway.services.orchestration.budgets import WATCH_S, Budgets, BudgetWatch
-from gateway.services.orchestration.github import PRUNE_S, Analyses, AnalysisStore, GitHub, prune
+from gateway.services.orchestration.github import Analyses, AnalysisStore, GitHub
 from gateway.services.orchestration.github.routes import analysis_routes
 from gateway.services.orchestration.machine_routes import machine_routes
 from gateway.services.orchestration.project_member_routes import project_routes
@@ -27,8 +26,7 @@ from gateway.services.orchestration.suggestion_routes import suggestion_routes
 from gateway.services.orchestration.suggestions import EXPIRE_S as SUGGESTIONS_S
 from gateway.services.orchestration.suggestions import Suggestions
 from gateway.services.orchestration.triggers.parts import triggers_of
-from gateway.services.orchestration.upkeep import PRUNE_S as TRIGGERS_S
-from gateway.services.orchestration.upkeep import prune_triggers
+from gateway.services.orchestration.upkeep import upkeep_duties
 from gateway.services.orchestration.usage import Usage
 from gateway.services.orchestration.usage_routes import usage_routes
 
@@ -67,13 +65,12 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
         ),
         components=(runs.ends,),
         chores=(
-            Chore("prune pages of GitHub", PRUNE_S, partial(prune, platform.pool)),
             Chore("project budgets", WATCH_S, budget_watch.look),
             Chore("follow actions", FOLLOW_S, approvals.follow),
             Chore("expire approvals", EXPIRE_S, approvals.expire),
             Chore("expire suggestions", SUGGESTIONS_S, suggestions.expire),
             runs.chore,
-            Chore("prune ticks and deliveries", TRIGGERS_S, partial(prune_triggers, platform.pool)),
+            *upkeep_duties(platform.pool, platform.settings),
         ),
         channels=runs.channels,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -9,16 +10,17 @@ import msgspec
 
 from gateway.feature import Platform
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.duties import HOUR_S, Duty, in_batches
 from gateway.jobs.job import JobState
+from gateway.services.orchestration.github.store import prune
 from gateway.services.orchestration.queue import ORCHESTRATION_QUEUE
+from gateway.settings import Settings
 
 SQL = load_sql("gateway.services.orchestration")
 
 DAY_S: Final = 86_400.0
 KEPT_S: Final = 30 * DAY_S  # ticks and deliveries: as long as a delivery of GitHub's is known when it is repeated
-PRUNE_S: Final = 3600.0
 _ENDED: Final = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
-_AT_ONCE: Final = 2000  # rows of one statement
 _JOBS_MAX: Final = 1_000_000
 
 
@@ -36,25 +38,37 @@ async def clean(platform: Platform, days: int) -> Cleaned:
     ``KEPT_S``."""
     pool, age_s = platform.pool, days * DAY_S
     jobs = await platform.inspector.clean(ORCHESTRATION_QUEUE, age_s, _ENDED, _JOBS_MAX)
-    logs = await _all(pool, SQL["clean_texts"], age_s) + await _all(pool, SQL["clean_ticks"], age_s)
-    logs += await _all(pool, SQL["clean_deliveries"], max(age_s, KEPT_S))
+    logs = await in_batches(pool, SQL["clean_texts"], age_s) + await in_batches(pool, SQL["clean_ticks"], age_s)
+    logs += await in_batches(pool, SQL["clean_deliveries"], max(age_s, KEPT_S))
     return Cleaned(
         queue_jobs_cleaned=sum(jobs.values()),
-        db_jobs_cleaned=await _all(pool, SQL["clean_runs"], age_s),
+        db_jobs_cleaned=await in_batches(pool, SQL["clean_runs"], age_s),
         logs_cleaned=logs,
-        cache_cleaned=await _all(pool, SQL["clean_pages"], age_s),
+        cache_cleaned=await in_batches(pool, SQL["clean_pages"], age_s),
     )
 
 
-async def prune_triggers(pool: asyncpg.Pool[asyncpg.Record]) -> None:
-    """A chore: ticks and deliveries older than ``KEPT_S``."""
-    await _all(pool, SQL["clean_ticks"], KEPT_S)
-    await _all(pool, SQL["clean_deliveries"], KEPT_S)
+async def prune_triggers(pool: asyncpg.Pool[asyncpg.Record]) -> int:
+    """Ticks and deliveries older than ``KEPT_S``; answers how many."""
+    ticks = await in_batches(pool, SQL["clean_ticks"], KEPT_S)
+    return ticks + await in_batches(pool, SQL["clean_deliveries"], KEPT_S)
 
 
-async def _all(pool: asyncpg.Pool[asyncpg.Record], statement: str, age_s: float) -> int:
-    """In parts, so that no statement holds many rows; answers how many."""
-    total = 0
-    while part := int((await pool.execute(statement, age_s, _AT_ONCE)).rpartition(" ")[2]):
-        total += part
-    return total
+def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tuple[Duty, ...]:
+    """Runs go at one in the night, UTC: what they cost is counted as before (docs/maintenance.md)."""
+    duties = [
+        Duty(
+            "prune pages of GitHub", "Drops answers of GitHub that are old or too many.", HOUR_S, partial(prune, pool)
+        ),
+        Duty(
+            "prune ticks and deliveries",
+            "Deletes ticks of schedules and deliveries of webhooks after 30 days.",
+            HOUR_S,
+            partial(prune_triggers, pool),
+        ),
+    ]
+    if days := settings.run_retention_days:
+        does = f"Deletes runs that ended {days} days ago, and keeps what they cost."
+        run = partial(in_batches, pool, SQL["prune_runs"], days * DAY_S)
+        duties.append(Duty("prune runs", does, int(DAY_S), run, offset_s=HOUR_S))
+    return tuple(duties)

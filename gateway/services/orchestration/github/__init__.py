@@ -8,11 +8,10 @@ from gateway.services.orchestration.github.errors import GitHubBusy, GitHubError
 from gateway.services.orchestration.github.figures import Analysis
 from gateway.services.orchestration.github.service import GitHub
 from gateway.services.orchestration.github.signature import verify_github_signature
-from gateway.services.orchestration.github.store import PRUNE_S, AnalysisStore, prune
+from gateway.services.orchestration.github.store import AnalysisStore, prune
 from gateway.services.orchestration.github.text import check_repository
 
 __all__ = [
-    "PRUNE_S",
     "AllowedRepositories",
     "Analyses",
     "Analysis",

@@ -10,16 +10,15 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.duties import in_batches, rows_of
 from gateway.services.orchestration.github.figures import Analysis
 
 SQL = load_sql("gateway.services.orchestration.github")
 
-PRUNE_S: Final = 3600.0
 PAGES_KEPT_S: Final = 7 * 86_400
 PAGES_MAX_BYTES: Final = 256_000_000
 PAGE_MAX_BYTES: Final = 2_000_000
 ANALYSES_KEPT_S: Final = 30 * 86_400
-_PRUNED_AT_ONCE: Final = 5000
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -97,8 +96,8 @@ class AnalysisStore:
         return KeptAnalysis(analysis=analysis, analysed_at=row["analysed_at"], age_s=row["age_s"])
 
 
-async def prune(pool: Pool) -> None:
-    """A chore: pages that are old, or too many in bytes (the oldest go), and analyses nobody renewed."""
-    await pool.execute(SQL["prune_pages"], float(PAGES_KEPT_S), PAGES_MAX_BYTES, _PRUNED_AT_ONCE)
+async def prune(pool: Pool) -> int:
+    """Pages that are old, or too many in bytes (the oldest go), and analyses nobody renewed; answers how many."""
+    pages = await in_batches(pool, SQL["prune_pages"], float(PAGES_KEPT_S), PAGES_MAX_BYTES)
     await pool.execute(SQL["prune_lanes"])
-    await pool.execute(SQL["prune_analyses"], float(ANALYSES_KEPT_S))
+    return pages + rows_of(await pool.execute(SQL["prune_analyses"], float(ANALYSES_KEPT_S)))
