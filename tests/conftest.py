@@ -18,11 +18,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 import redis
 
 from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.migrate import migrate
 from gateway.infra.postgres import open_pool
+from tests.support.fork_server import close_fork_server
 
 _numbers = count(1)
 
@@ -34,6 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
             item.add_marker(pytest.mark.skip(reason="long: make fault"))
+
+
+def pytest_sessionfinish() -> None:
+    close_fork_server()
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +99,15 @@ def template_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """A database of this test's own, with the schema and no rows."""
+    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
+    await _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
+    yield _with_database(postgres_url, name)
+    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
+    """A database for all tests of a module that share what runs on it; each sees the rows of those before it."""
     name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
     await _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
     yield _with_database(postgres_url, name)

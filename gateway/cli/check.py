@@ -67,7 +67,8 @@ async def _connections(settings: Settings) -> list[Finding]:
         checks.append(_redis(target, strict=settings.gateway_env == "production"))
     if settings.smtp_host is not None:
         checks.append(_smtp(settings, settings.smtp_host))
-    return list(await asyncio.gather(*checks))
+    # One after the other: each imports what it needs, and Redis's time limits are shorter than that may take.
+    return [await one for one in checks]
 
 
 async def _postgres(url: str) -> Finding:

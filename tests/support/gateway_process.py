@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.settings import Settings
 from gateway.web.tokens import mint_token
 from tests.support.eventually import eventually
+from tests.support.fork_server import ForkedProcess, fork_server
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
 _LISTENING = re.compile(r"^listening on http://[^ ]+:(\d+)$", re.MULTILINE)
@@ -29,15 +30,8 @@ class GatewayProcess:
 
     def __init__(self, directory: Path, number: int, environment: Mapping[str, str], port: int) -> None:
         self.log_path = directory / f"gateway-{number}.log"
-        self._log = self.log_path.open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", "--host", "127.0.0.1", "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,
-            env=environment,
-        )
+        self.log_path.write_bytes(b"")
+        self._process = _started(["serve", "--host", "127.0.0.1", "--port", str(port)], self.log_path, environment)
         self.admin = _client("admin")
         self.user = _client("user")
         self.url = ""
@@ -93,13 +87,14 @@ class GatewayProcess:
 
     async def exit_code(self, timeout: float = 20.0) -> int:
         await eventually(lambda: self._process.poll() is not None, timeout, "the gateway does not end")
-        return self._process.returncode
+        code = self._process.returncode
+        assert code is not None
+        return code
 
     async def close(self) -> None:
         """Kill it if it still runs, and close what is open. Safe to call twice."""
         if self._process.poll() is None:
             self.kill()
-        self._log.close()
         await self.admin.aclose()
         await self.user.aclose()
 
@@ -114,6 +109,23 @@ class GatewayProcess:
 
     async def metric(self, name: str, **labels: str) -> float | None:
         return (await self.metrics()).get((name, frozenset(labels.items())))
+
+
+def _started(
+    arguments: list[str], log: Path, environment: Mapping[str, str]
+) -> ForkedProcess | subprocess.Popen[bytes]:
+    if "LD_PRELOAD" not in environment:
+        return fork_server().start(arguments, log, log.parent, environment)
+    # A library is loaded before all others only by a new program.
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env=environment,
+        )
 
 
 def token(role: str) -> str:

@@ -1,0 +1,190 @@
+"""Commands of the gateway as processes of their own that do not import it anew.
+
+One process has imported the program; each command is a fork of it, with its own environment, directory and files. So a
+gateway is there in a fifth of the time. What importing does, and in which order, other tests show: those of the command
+line, of ``gateway dev`` and of ``gateway autoscale`` start ``python -m gateway``.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from gateway.cli import main as command
+
+ROOT = Path(__file__).parents[2]
+# What a gateway has imported when it is ready.
+PROGRAM = ("gateway.cli.serve", "gateway.server")
+LIBRARIES = (
+    "anyio._backends._asyncio",
+    "jsonschema_rs",
+    "litestar.middleware._internal.exceptions",
+    "litestar.middleware.response_cache",
+    "litestar.plugins.attrs",
+    "litestar.plugins.pydantic",
+    "pydantic.v1",
+    "uvicorn.lifespan.on",
+    "uvloop",
+)
+_PACKET = 1 << 18  # bytes; a request holds a whole environment
+
+
+class ForkedProcess:
+    """As ``subprocess.Popen``, of a child of the fork server."""
+
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self._server = server
+        self.pid = pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        self._server.listen(0)
+        return self._server.ended.get(self.pid)
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self._server.ended.get(self.pid)) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired("gateway", timeout)
+            self._server.listen(left)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """``ended``: exit codes by process id, as ``subprocess`` gives them."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, int] = {}
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def start(self, arguments: Sequence[str], log: Path, cwd: Path, environment: Mapping[str, str]) -> ForkedProcess:
+        """``log`` gets what it prints, on both streams."""
+        request = {"arguments": arguments, "log": str(log), "cwd": str(cwd), "environment": dict(environment)}
+        self._control.sendall(json.dumps(request).encode())
+        while (pid := self.listen(None)) is None:
+            pass
+        self.ended.pop(pid, None)  # of one that had the same number long ago
+        return ForkedProcess(self, pid)
+
+    def listen(self, timeout: float | None) -> int | None:
+        """Take in what the server tells, if it says anything within so many seconds. Answers the id of a new child."""
+        while select.select([self._control], [], [], timeout)[0]:
+            told: dict[str, int] = json.loads(self._control.recv(_PACKET) or '{"gone": 0}')
+            if "gone" in told:
+                raise RuntimeError(f"the fork server ended with {self._server.wait()}")
+            if "code" not in told:
+                return told["pid"]
+            self.ended[told["pid"]] = told["code"]
+            timeout = 0
+        return None
+
+    def close(self) -> None:
+        self._control.close()
+        self._server.wait(10)
+
+
+@cache
+def fork_server() -> ForkServer:
+    """That of this run; started when it is first needed, closed by ``tests/conftest.py``."""
+    return ForkServer()
+
+
+def close_fork_server() -> None:
+    if fork_server.cache_info().currsize:
+        fork_server().close()
+        fork_server.cache_clear()
+
+
+def _serve(control: socket.socket) -> dict[str, Any] | None:
+    """Returns the request in each child, and None in the server at the end."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        for readable in select.select([control, woken], [], [])[0]:
+            if readable == woken:
+                os.read(woken, 1024)
+                _tell_ends(control)
+            elif not (packet := control.recv(_PACKET)):
+                return None
+            elif pid := os.fork():
+                control.sendall(json.dumps({"pid": pid}).encode())
+            else:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for number in (woken, wake, control.detach()):
+                    os.close(number)
+                request: dict[str, Any] = json.loads(packet)
+                return request
+
+
+def _tell_ends(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        control.sendall(json.dumps({"pid": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _become(request: dict[str, Any]) -> None:
+    """What ``exec`` and the interpreter's start would have done."""
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["gateway", *request["arguments"]]
+
+
+def main() -> int:
+    for name in (*PROGRAM, *LIBRARIES):
+        import_module(name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the tests, and they end this process
+    gc.collect()
+    gc.freeze()  # a child that looks through all objects would copy their memory
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is None:
+        return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _become(request)
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
