@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -24,6 +23,7 @@ import redis
 from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.migrate import migrate
 from gateway.infra.postgres import open_pool
+from tests.support.databases import execute, own_database, with_database
 from tests.support.fork_server import close_fork_server
 
 _numbers = count(1)
@@ -88,39 +88,33 @@ def template_database(postgres_url: str) -> Iterator[str]:
     name = f"gateway_template_{os.getpid()}"
 
     async def create() -> None:
-        await _admin(postgres_url, f"CREATE DATABASE {name}")
-        await migrate(_with_database(postgres_url, name))
+        await execute(postgres_url, f"CREATE DATABASE {name}")
+        await migrate(with_database(postgres_url, name))
 
     _run(create())
     yield name
-    _run(_admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+    _run(execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
 async def database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """A database of this test's own, with the schema and no rows."""
-    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
-    await _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
-    yield _with_database(postgres_url, name)
-    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with own_database(postgres_url, template_database) as url:
+        yield url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_database_url(postgres_url: str, template_database: str) -> AsyncIterator[str]:
     """A database for all tests of a module that share what runs on it; each sees the rows of those before it."""
-    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
-    await _admin(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY")
-    yield _with_database(postgres_url, name)
-    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with own_database(postgres_url, template_database) as url:
+        yield url
 
 
 @pytest.fixture
 async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
     """A database of this test's own without a schema."""
-    name = f"gateway_test_{os.getpid()}_{next(_numbers)}"
-    await _admin(postgres_url, f"CREATE DATABASE {name}")
-    yield _with_database(postgres_url, name)
-    await _admin(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with own_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
@@ -181,18 +175,6 @@ def own_valkey(server_directory: Path) -> Iterator[Callable[[], EmbeddedValkey]]
     yield start
     for server in started:
         server.stop()
-
-
-async def _admin(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _with_database(url: str, name: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
