@@ -47,6 +47,7 @@ from gateway.jobs.worker import QueueWorker
 from gateway.llm import open_models
 from gateway.realtime.service import Realtime
 from gateway.services import conversations, email, orchestration
+from gateway.services.email.caught import Inbox
 from gateway.settings import Settings, shared_settings
 from gateway.web.health import LedgerCheck, RedisState
 from gateway.web.metrics import EventMetrics, MetricsRefresher
@@ -63,10 +64,11 @@ _STOP_S = 5.0  # for all components together
 @dataclass(frozen=True, slots=True)
 class DevOptions:
     """What only ``gateway dev`` gives: a bearer token that is no JWT, answers without a model where no provider has a
-    key, and further routes (the inbox)."""
+    key, the inbox of caught mails, and further routes (the same as JSON)."""
 
     token: str | None = None
     demo_models: bool = False
+    inbox: Inbox | None = None
     routes: tuple[object, ...] = ()
 
 
@@ -136,7 +138,7 @@ class Runtime:
 
     def _features(self) -> tuple[Feature, ...]:
         features = (
-            email.feature(self.platform, count=self.metrics.email),
+            email.feature(self.platform, count=self.metrics.email, inbox=self.dev.inbox),
             orchestration.feature(self.platform, watch_budgets=self.metrics.watch_budgets),
             *conversations.features(self.platform),
         )

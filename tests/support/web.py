@@ -12,6 +12,7 @@ from litestar import Litestar
 
 from gateway.app import create_app
 from gateway.runtime import DevOptions, Runtime
+from gateway.services.email.caught import Inbox
 from gateway.settings import Settings
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
@@ -26,11 +27,16 @@ def settings_for(database_url: str, **others: Any) -> Settings:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, routes: tuple[object, ...] = (), wait: bool = True, demo: bool = False
+    settings: Settings,
+    *,
+    routes: tuple[object, ...] = (),
+    wait: bool = True,
+    demo: bool = False,
+    inbox: Inbox | None = None,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Runtime]]:
     """A client without a token, and the runtime behind it. ``wait`` False does not wait until the runtime is ready.
-    ``demo``: as `gateway dev`, without a key a demonstration answers."""
-    runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes, demo_models=demo))
+    ``demo``: as `gateway dev`, without a key a demonstration answers; ``inbox``: likewise, mails that were caught."""
+    runtime = await Runtime.open(settings, DevOptions(token="dev", routes=routes, demo_models=demo, inbox=inbox))
     app = create_app(runtime)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with _lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -14,8 +14,10 @@ from gateway.jobs.registry import Task
 from gateway.realtime.channel import Topic
 from gateway.services.email.admin_routes import AdminEmailQueueController
 from gateway.services.email.attempts import Attempts
+from gateway.services.email.caught import Inbox
 from gateway.services.email.channels import MailChannels
 from gateway.services.email.machine_routes import EmailMachineController
+from gateway.services.email.pages import mail_pages
 from gateway.services.email.queue import RECONCILE_S, EmailQueueService, email_policy
 from gateway.services.email.requests import MailRequests
 from gateway.services.email.retention import mail_duties
@@ -46,9 +48,16 @@ def smtp_settings(settings: Settings, host: str) -> SmtpSettings:
     )
 
 
-def feature(platform: Platform, *, transport: SmtpPool | None = None, count: CountEmail | None = None) -> Feature:
+def feature(
+    platform: Platform,
+    *,
+    transport: SmtpPool | None = None,
+    count: CountEmail | None = None,
+    inbox: Inbox | None = None,
+) -> Feature:
     """``transport`` replaces the pool that the settings describe. Without both such a process only accepts mails;
-    others send them. ``count`` is called for each attempt (see ``CountEmail``)."""
+    others send them. ``count`` is called for each attempt (see ``CountEmail``); ``inbox``: what a development mail
+    server caught."""
     settings = platform.settings
     if transport is None and settings.smtp_host is not None:
         transport = SmtpPool(smtp_settings(settings, settings.smtp_host))
@@ -66,6 +75,7 @@ def feature(platform: Platform, *, transport: SmtpPool | None = None, count: Cou
         components=components,
         channels={Topic.JOB: MailChannels(platform.pool).may_listen},
         tells_job_ends=True,
+        pages=mail_pages(platform, inbox),
         chores=(
             Chore("reconcile e-mails", RECONCILE_S, EmailQueueService(platform.pool, platform.engine).reconcile),
             *mail_duties(platform.pool, settings),

@@ -31,12 +31,12 @@ def read_filter(query: Mapping[str, str], owner: str | None) -> tuple[MailFilter
         owner=owner,
         status=fields.word("status", STATUSES),
         recipient=split_name(recipient)[1].lower() if recipient else None,
-        tag=_tag(fields.text("tag", _TEXT_MAX)),
+        tag=tag_of(fields.text("tag", _TEXT_MAX)),
         reference_type=fields.text("referenceType", _TEXT_MAX),
         reference_id=fields.text("referenceId", _TEXT_MAX),
         since=fields.parsed("from", iso_instant),
         until=fields.parsed("until", iso_instant),
-        before=fields.parsed("cursor", _cursor),
+        before=fields.parsed("cursor", place_of),
     )
     limit = read_limit("limit", fields.raw("limit"), problems, low=1, default=LIMIT_DEFAULT)
     problems.raise_if_any()
@@ -64,11 +64,16 @@ def read_include(text: str | None) -> set[str]:
 
 
 def next_cursor(last: MailSummary) -> str:
+    return cursor_of(last.created_at, last.id)
+
+
+def cursor_of(created_at: datetime, mail_id: UUID) -> str:
     """Where the next page begins: opaque to callers."""
-    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"{created_at.isoformat()} {mail_id}".encode()).decode().rstrip("=")
 
 
-def _cursor(text: str) -> tuple[datetime, UUID]:
+def place_of(text: str) -> tuple[datetime, UUID]:
+    """Of a cursor. Raises ValueError."""
     try:
         moment, _, mail_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(" ")
         return iso_instant(moment), UUID(mail_id)
@@ -76,7 +81,8 @@ def _cursor(text: str) -> tuple[datetime, UUID]:
         raise ValueError("is not a cursor of this list: take page.nextCursor of an earlier answer") from None
 
 
-def _tag(text: str | None) -> dict[str, str] | None:
+def tag_of(text: str | None) -> dict[str, str] | None:
+    """``name`` or ``name:value``."""
     if text is None:
         return None
     name, colon, value = text.partition(":")

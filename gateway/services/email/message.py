@@ -33,7 +33,7 @@ __all__ = [
     "normalise_newlines",
 ]
 
-_CID = re.compile(r"""cid:([^"'\s)>]+)""", re.IGNORECASE)
+CID = re.compile(r"""cid:([^"'\s)>]+)""", re.IGNORECASE)
 _NON_ASCII_ONLY = bytes(range(128))
 _LONG_LINE = re.compile(rb"[^\n]{77}")  # 7bit is kept for lines that need no care by anyone: up to 76 and CRLF
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
@@ -144,7 +144,7 @@ def _with_attachments(mail: Mail) -> _Part:
 def _split_inline(mail: Mail) -> tuple[list[Attachment], list[Attachment]]:
     if mail.html is None or not any(each.content_id for each in mail.attachments):
         return [], list(mail.attachments)
-    named = {unquote(match) for match in _CID.findall(mail.html)}
+    named = {unquote(match) for match in CID.findall(mail.html)}
     inline = [each for each in mail.attachments if each.content_id in named]
     return inline, [each for each in mail.attachments if each.content_id not in named]
 

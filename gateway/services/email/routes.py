@@ -114,7 +114,10 @@ class EmailsController(Controller):
         email_id: FromPath[str],
         include: FromQuery[str | None] = None,
     ) -> dict[str, Any]:
-        return success(await _view(mails, mail_id_of(email_id), visible_to(request.user), read_include(include)))
+        mail_id, wanted = mail_id_of(email_id), read_include(include)
+        if "body" in wanted:
+            await mails.demand_content(request.user, mail_id)
+        return success(await _view(mails, mail_id, visible_to(request.user), wanted))
 
     @get("/{email_id:str}/events", opt=READ, summary="An e-mail's timeline")
     async def list_events(self, request: EmailRequest, mails: Mails, email_id: FromPath[str]) -> dict[str, Any]:

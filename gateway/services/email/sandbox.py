@@ -7,15 +7,11 @@ is right only because ``gateway dev`` listens on loopback.
 from __future__ import annotations
 
 import asyncio
-import email
 import logging
 from datetime import UTC, datetime
-from email import policy
-from email.message import EmailMessage
 from itertools import count
-from typing import Any
+from typing import NamedTuple
 
-import msgspec
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from litestar import delete, get
@@ -24,6 +20,9 @@ from litestar.params import FromPath
 
 from gateway.access import PUBLIC
 from gateway.problem import Problem
+from gateway.services.email.caught import Caught, CaughtSummary, NotReleased, Released, read_caught, read_summary
+from gateway.services.email.smtp import SmtpPool
+from gateway.services.email.smtp_answers import SmtpFailure
 
 INBOX_PATH = "/dev/inbox"
 KEPT_MAILS = 1000
@@ -33,25 +32,6 @@ _SIZE_LIMIT = 32 * 1024 * 1024  # bytes of one mail; above the API's 10 MB of at
 
 log = structlog.get_logger(__name__)
 logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's own logger: a line for every command otherwise
-
-
-class CaughtSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``to`` has the envelope's recipients, so blind copies are seen; ``from`` is the header's, as readers show it."""
-
-    id: str
-    from_: str = msgspec.field(name="from")
-    to: list[str]
-    subject: str
-    received_at: datetime
-
-
-class Caught(CaughtSummary, frozen=True, kw_only=True, rename="camel"):
-    """``headers``: [name, value] in order, decoded. ``raw`` is the source as it came, undecodable bytes replaced."""
-
-    headers: list[tuple[str, str]]
-    text: str | None
-    html: str | None
-    raw: str
 
 
 class _Protocol(SMTP):
@@ -82,25 +62,36 @@ class _Protocol(SMTP):
             self.transport.close()
 
 
+class _Kept(NamedTuple):
+    summary: CaughtSummary
+    raw: bytes
+    sender: str  # of the envelope
+
+
 class Sandbox:
     """A component: an SMTP server on loopback and the mails it caught, newest kept (``KEPT_MAILS``, ``KEPT_BYTES``).
 
-    ``port`` 0 takes a free one; it is known after ``start``.
+    ``port`` 0 takes a free one; it is known after ``start``. ``outlet``: to whom people may release caught mails.
     """
 
     name = "sandbox"
 
-    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1", outlet: SmtpPool | None = None) -> None:
         self.host = host
         self.port = port
         self._server: asyncio.Server | None = None
         self._clients: set[_Protocol] = set()
-        self._mails: dict[str, tuple[CaughtSummary, bytes]] = {}  # oldest first
+        self._outlet = outlet
+        self._released: dict[str, Released] = {}
+        self._releasing: set[str] = set()
+        self._mails: dict[str, _Kept] = {}  # oldest first
         self._bytes = 0
         self._numbers = count(1)
 
     async def start(self) -> None:
         """Raises OSError if the port is taken."""
+        if self._outlet is not None:
+            await self._outlet.start()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Protocol(self, self._clients), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -115,48 +106,71 @@ class Sandbox:
             client.close()
         for client in clients:
             await client.closed.wait()
+        if self._outlet is not None:
+            await self._outlet.stop()
+
+    @property
+    def server(self) -> str | None:
+        return self._outlet.address if self._outlet is not None else None
 
     def messages(self) -> list[CaughtSummary]:
         """Newest first."""
-        return [summary for summary, _ in reversed(self._mails.values())]
+        return [kept.summary for kept in reversed(self._mails.values())]
 
     def get(self, mail_id: str) -> Caught:
         """Raises KeyError."""
-        summary, raw = self._mails[mail_id]
-        message = _parse(raw)
-        return Caught(
-            **{name: getattr(summary, name) for name in CaughtSummary.__struct_fields__},
-            headers=[(name, str(value)) for name, value in message.items()],
-            text=_body(message, "plain"),
-            html=_body(message, "html"),
-            raw=raw.decode("utf-8", "replace"),
+        kept = self._mails[mail_id]
+        return read_caught(kept.summary, kept.raw)
+
+    def source(self, mail_id: str) -> bytes:
+        """As it came. Raises KeyError."""
+        return self._mails[mail_id].raw
+
+    def released(self, mail_id: str) -> Released | None:
+        return self._released.get(mail_id)
+
+    async def release(self, mail_id: str) -> Released:
+        """Send a mail on, once, to the recipients of its envelope. Raises KeyError and ``NotReleased``."""
+        kept = self._mails[mail_id]
+        if self._outlet is None:
+            raise NotReleased("there is no server to release it to")
+        if mail_id in self._released or mail_id in self._releasing:
+            raise NotReleased("it was released before, or is just being")
+        self._releasing.add(mail_id)
+        try:
+            delivery = await self._outlet.send(kept.sender, kept.summary.to, kept.raw)
+        except SmtpFailure as failure:
+            raise NotReleased(f"{self.server} does not take it: {failure}") from failure
+        finally:
+            self._releasing.discard(mail_id)
+        released = Released(
+            at=datetime.now(UTC), server=self._outlet.address, reply=f"{delivery.code} {delivery.reply}"
         )
+        self._released[mail_id] = released
+        log.info("caught mail released", id=mail_id, to=kept.summary.to, server=released.server)
+        return released
 
     def clear(self) -> None:
         self._mails.clear()
+        self._released.clear()
         self._bytes = 0
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """Called by aiosmtpd for each message; the return value is the answer to the client."""
         raw = envelope.content if isinstance(envelope.content, bytes) else b""
-        message = _parse(raw)
-        summary = CaughtSummary(
-            id=str(next(self._numbers)),
-            from_=str(message["from"] or envelope.mail_from),
-            to=list(envelope.rcpt_tos),
-            subject=str(message["subject"] or ""),
-            received_at=datetime.now(UTC),
-        )
-        self._keep(summary, raw)
+        number, sender = str(next(self._numbers)), envelope.mail_from or ""
+        summary = read_summary(number, raw, sender, envelope.rcpt_tos, datetime.now(UTC))
+        self._keep(_Kept(summary, raw, sender))
         log.info("mail caught by the inbox", id=summary.id, to=summary.to, path=f"{INBOX_PATH}/{summary.id}")
         return f"250 2.0.0 caught as {summary.id}"
 
-    def _keep(self, summary: CaughtSummary, raw: bytes) -> None:
-        self._mails[summary.id] = (summary, raw)
-        self._bytes += len(raw)
+    def _keep(self, kept: _Kept) -> None:
+        self._mails[kept.summary.id] = kept
+        self._bytes += len(kept.raw)
         while len(self._mails) > KEPT_MAILS or (self._bytes > KEPT_BYTES and len(self._mails) > 1):
-            _, dropped = self._mails.pop(next(iter(self._mails)))
-            self._bytes -= len(dropped)
+            dropped = self._mails.pop(next(iter(self._mails)))
+            self._released.pop(dropped.summary.id, None)
+            self._bytes -= len(dropped.raw)
 
 
 def inbox_routes(sandbox: Sandbox) -> list[HTTPRouteHandler]:
@@ -180,15 +194,3 @@ def inbox_routes(sandbox: Sandbox) -> list[HTTPRouteHandler]:
         sandbox.clear()
 
     return [list_caught, show_caught, clear_caught]
-
-
-def _parse(raw: bytes) -> EmailMessage:
-    return email.message_from_bytes(raw, policy=policy.default)
-
-
-def _body(message: EmailMessage, kind: str) -> str | None:
-    part = message.get_body((kind,))
-    if part is None:
-        return None
-    content: Any = part.get_content()
-    return str(content).replace("\r\n", "\n")

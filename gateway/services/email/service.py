@@ -11,13 +11,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from gateway.access import Principal
+from gateway.access import Principal, Scope
 from gateway.feature import Platform
 from gateway.idempotency import Answer, run_idempotent
+from gateway.infra.tracing import under
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.batcher import Batcher
 from gateway.jobs.errors import JobNotFound, WrongState
-from gateway.jobs.job import Inserted
+from gateway.jobs.job import Inserted, NewJob
 from gateway.problem import Problem
 from gateway.services.email.addresses import Address, parse_address
 from gateway.services.email.message import new_message_id
@@ -99,7 +100,8 @@ class EmailService:
 
     async def resend(self, call: Call, mail_id: UUID, to: list[Address]) -> Answer:
         """Send a copy of a mail that has ended, to the same recipients or only ``to``. Its files are copied, it is sent
-        at once. Raises Problem 404, and 409 ``not_finished`` while the original may still be sent."""
+        at once. Raises Problem 404, and 409 ``not_finished`` while the original may still be sent, ``content_removed``
+        when retention took what it said."""
 
         async def work(connection: Connection, inserted: list[Inserted]) -> Answer:
             row = await self.store.original(connection, mail_id, changeable_by(call.caller))
@@ -108,6 +110,10 @@ class EmailService:
             if row["status"] in OPEN_STATUSES:
                 message = f"the mail is {row['status']}; it can be sent again when it has ended"
                 raise Problem(409, "not_finished", message)
+            if row["content_removed_at"] is not None:
+                removed = f"{row['content_removed_at']:%Y-%m-%dT%H:%M:%SZ}"
+                message = f"its body and files were removed at {removed} (EMAIL_CONTENT_RETENTION_DAYS); send a new one"
+                raise Problem(409, "content_removed", message)
             mail = self._new_mail(call.caller, _repeated(row, to), resend_of=mail_id)
             accepted = await self._insert(connection, [mail], inserted)
             await self.store.copy_attachments(connection, mail_id, mail.id)
@@ -154,6 +160,14 @@ class EmailService:
         """Raises Problem 404, also for somebody else's mail."""
         return await self._owned(mail_id, visible_to(caller))
 
+    async def demand_content(self, caller: Principal, mail_id: UUID) -> None:
+        """Raises Problem 403 for who may see everybody's mails, but not what others wrote in them."""
+        if caller.reads_content or not caller.sees_all:
+            return
+        if await self.store.get(mail_id, caller.id) is None:
+            message = f"Bodies of others' e-mails need the scope {Scope.ADMIN_CONTENT}; ask without include=body"
+            raise Problem(403, "insufficient_scope", message)
+
     async def _changeable(self, caller: Principal, mail_id: UUID) -> MailSummary:
         """Raises Problem 404, also for a mail that the caller may only see."""
         return await self._owned(mail_id, changeable_by(caller))
@@ -181,7 +195,7 @@ class EmailService:
         return [[next(accepted) for _ in mails] for mails in requests]
 
     async def _insert(self, connection: Connection, mails: list[NewMail], inserted: list[Inserted]) -> list[Accepted]:
-        jobs = [send_job(mail.job_id, _job_data(mail), mail.draft.times, mail.draft.tags, mail.group) for mail in mails]
+        jobs = [_job_of(mail) for mail in mails]
         self._engine.admit(jobs)
         statuses = await self.store.insert(connection, mails)
         inserted += await self._engine.insert(connection, jobs)
@@ -227,6 +241,11 @@ def group_of(draft: Draft, owner: str, by: str) -> str | None:
 
 def not_found(mail_id: UUID | str) -> Problem:
     return Problem(404, "not_found", f"there is no e-mail {str(mail_id)[:64]!r} for you")
+
+
+def _job_of(mail: NewMail) -> NewJob:
+    with under(mail.origin):  # mails of several requests are accepted together
+        return send_job(mail.job_id, _job_data(mail), mail.draft.times, mail.draft.tags, mail.group)
 
 
 def _job_data(mail: NewMail) -> EmailJobData:

@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.infra.tracing import Origin, origin
 from gateway.jobs.job import NewJob
 from gateway.services.email.schemas import (
     AttachmentView,
@@ -40,6 +41,7 @@ class NewMail(msgspec.Struct, frozen=True, kw_only=True):
     draft: Draft
     group: str | None = None
     resend_of: UUID | None = None
+    origin: Origin = msgspec.field(default_factory=origin)
 
 
 class MailFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,5 +9,7 @@ WITH old AS MATERIALIZED (
   ORDER BY e.created_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), files AS (
   DELETE FROM email_attachments WHERE email_id IN (SELECT id FROM old)
+), told AS (
+  INSERT INTO email_events (email_id, type) SELECT id, 'content_removed' FROM old
 )
 UPDATE emails SET html = NULL, text = NULL, content_removed_at = now() WHERE id IN (SELECT id FROM old)
