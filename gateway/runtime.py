@@ -22,6 +22,7 @@ from gateway.infra.loop_lag import LoopLag
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
+from gateway.infra.tracing import exporter
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
 from gateway.jobs.direct_broker import DirectBroker
@@ -256,8 +257,9 @@ class Runtime:
             self.engine.backlog,
             self.presence,
             MetricsRefresher(self.metrics, self.engine, self),
-            LoopWatchdog(),
             self.loop_lag,
+            LoopWatchdog(),
+            *exporter(self.settings.otel_exporter_otlp_endpoint, self.replica_id),
             self._models,
         ]
         components.append(self.maintenance)

@@ -42,7 +42,9 @@ class Tracing:
 
     async def start(self) -> None:
         facts = {"service.version": __version__, "service.instance.id": self._instance}
-        resource = Resource({"service.name": "gateway"}).merge(Resource.create(facts))
+        resource = Resource.create(facts)
+        if str(resource.attributes["service.name"]).startswith("unknown_service"):  # nobody named it
+            resource = resource.merge(Resource({"service.name": "gateway"}))
         exporter = OTLPSpanExporter(f"{self._endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -79,6 +79,9 @@ class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSet
     log_format: Annotated[Literal["auto", "json", "console"], Lowered] = Field(
         "auto", description="Form of log lines: json, console, or auto (console on a terminal, else json)."
     )
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        None, description="OpenTelemetry collector (OTLP over HTTP, http://host:4318) to which traces are sent."
+    )
     cors_origin: Origins | None = Field(
         None, description="Origins allowed to call from a browser, comma-separated; * is any."
     )

@@ -95,7 +95,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
-    """One job in full. ``errors`` has one entry for each attempt that did not complete."""
+    """One job in full. ``errors`` has one entry for each attempt that did not complete. ``request_id`` and
+    ``traceparent`` are those of the request that asked for it."""
 
     data: dict[str, Any]
     result: Any
@@ -104,6 +105,8 @@ class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
     dedupe_key: str | None
     expires_at: datetime | None
     tags: list[str]
+    request_id: str | None
+    traceparent: str | None
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -175,6 +178,8 @@ def job_detail(record: JobRecord) -> JobDetail:
         dedupe_key=record.dedupe_key,
         expires_at=record.expires_at,
         tags=record.tags,
+        request_id=record.request_id,
+        traceparent=record.traceparent,
     )
 
 
