@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk import environment_variables as opentelemetry_variables
 
 from docs import generate
 from gateway.cli.root import COMMANDS
@@ -80,7 +81,7 @@ def test_the_tests_that_it_names_exist(page: Path) -> None:
 
 @each_page
 def test_the_settings_that_it_names_exist(page: Path) -> None:
-    known = {row.name for row in setting_rows()} | OTHER_VARIABLES
+    known = {row.name for row in setting_rows()} | OTHER_VARIABLES | set(vars(opentelemetry_variables))
     assert set(VARIABLE.findall(code_of(page))) - known == set()
 
 
