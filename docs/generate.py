@@ -96,7 +96,7 @@ def _full_registry() -> Metrics:
     queue = QueueReading(
         states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0, demand_slots=0, useful_replicas=1
     )
-    metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 1}))
+    metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 1}, odd={"double_consumers": False}))
     return metrics
 
 

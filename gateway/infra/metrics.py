@@ -43,10 +43,11 @@ class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
-    """Queues by name, and how many live replicas have each role."""
+    """Queues by name, how many live replicas have each role, and by kind whether they are odd together."""
 
     queues: dict[str, QueueReading]
     replicas: dict[str, int]
+    odd: dict[str, bool] = {}
 
 
 class Slots(msgspec.Struct, frozen=True):
@@ -201,6 +202,8 @@ def _of_queues(readings: Readings) -> Iterable[Metric]:
     yield from _for_autoscalers(readings.queues)
     workers = [((role,), float(n)) for role, n in readings.replicas.items()]
     yield _gauge("gateway_workers", "Live replicas by role.", ["role"], workers)
+    odd = [((kind,), float(seen)) for kind, seen in readings.odd.items()]
+    yield _gauge("gateway_replicas_odd", "1 while the live replicas are odd together, by how.", ["kind"], odd)
 
 
 def _for_autoscalers(queues: Mapping[str, QueueReading]) -> Iterable[Metric]:

@@ -20,6 +20,7 @@ from gateway.infra.postgres import is_unavailable
 from gateway.jobs.demand import Work, demand_slots, rate_limited, useful_replicas
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import BrokerChanged, Event, JobSettled, JobStalled, RateLimited
+from gateway.jobs.fleet import Oddity, oddities
 from gateway.jobs.job import JobState
 from gateway.jobs.records import QueueStatus
 from gateway.web.health import HealthSource, RedisState
@@ -121,8 +122,10 @@ class MetricsRefresher:
         queues = {}
         for name in self._engine.registry.queue_names:
             queues[name] = self._reading(await self._engine.queue_status(name), await self._engine.job_seconds(name))
-        roles = Counter(replica.role for replica in await self._engine.replicas())
-        return Readings(queues=queues, replicas=dict(roles))
+        replicas = await self._engine.replicas()
+        roles = Counter(replica.role for replica in replicas)
+        odd = {each.kind for each in oddities(replicas)}
+        return Readings(queues=queues, replicas=dict(roles), odd={kind.value: kind in odd for kind in Oddity})
 
     def _reading(self, status: QueueStatus, job_s: float | None) -> QueueReading:
         policy, counts = status.policy, status.counts
