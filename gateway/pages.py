@@ -79,8 +79,8 @@ class Entry:
 class Page:
     """``path`` is below the dashboard's address, with parameters as in ``/emails/{mail_id:str}``; ``place``: the entry
     of the navigation that it belongs to; ``query``: the parameters it knows, ``done`` apart; ``content``: it is what
-    people or models wrote, for those only who may read that. ``load`` has two seconds, and raises ``Problem`` for what
-    is not there."""
+    people or models wrote, for those only who may read that. ``load`` has ``within_s`` seconds, after which PostgreSQL
+    is said to be silent, and raises ``Problem`` for what is not there."""
 
     path: str
     place: str
@@ -88,6 +88,7 @@ class Page:
     access: Scope = Scope.ADMIN_READ
     query: tuple[str, ...] = ()
     content: bool = False
+    within_s: float = 2.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a page that others than administrators could open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -436,6 +437,13 @@ async def test_a_second_click_sends_nothing_and_a_corrected_form_does(board: Das
     other = await board.press(f"/emails/{mail_id}/resend", once="abc", to="dan@example.com")
     assert other.headers["location"].partition("?")[0] != first.headers["location"].partition("?")[0]
     assert len(await board.audited()) == rows + 2
+
+
+async def test_two_clicks_at_the_same_moment_lead_to_one_mail(board: Dashboard) -> None:
+    mail_id = await send(board)
+    answers = await asyncio.gather(*(board.press(f"/emails/{mail_id}/resend", once="twice") for _ in range(4)))
+    assert [answer.status_code for answer in answers] == [303] * 4
+    assert len({answer.headers["location"].partition("?")[0] for answer in answers}) == 1
 
 
 @pytest.mark.parametrize(

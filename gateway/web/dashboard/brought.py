@@ -17,7 +17,6 @@ from gateway.web.dashboard import frame
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import PageRequest, TheDashboard, go_to, notice_name, respond, template_name
 from gateway.web.dashboard.look import file_name
-from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import audited, demand
 
 _SAFE: Final = "!#$&+-.^_`|~"  # with letters and digits: what RFC 8187 leaves as it is
@@ -39,7 +38,7 @@ def _page_route(feature: str, page: Page) -> HTTPRouteHandler:
     async def show(request: PageRequest, dashboard: TheDashboard) -> Response[Any]:
         if page.content:
             demand(request, Scope.ADMIN_CONTENT)
-        async with asyncio.timeout(READ_S):
+        async with asyncio.timeout(page.within_s):
             found = await page.load(_asked(request, {}))
         if isinstance(found, Raw):
             return _raw(found)

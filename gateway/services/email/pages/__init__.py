@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway.access import Scope
 from gateway.feature import Platform
-from gateway.pages import Action, Entry, FeaturePages, Page
+from gateway.pages import Action, Asked, Entry, FeaturePages, Page, Raw
 from gateway.services.email.caught import Inbox
 from gateway.services.email.pages import inbox as inbox_pages
 from gateway.services.email.pages import listing
@@ -22,6 +23,7 @@ from gateway.services.email.service import EmailService
 from gateway.services.email.store import MailStore
 
 PLACE: Final = "emails"
+RAW_S: Final = 15.0  # tens of megabytes are read, encoded and sent
 _MAIL: Final = f"{PATH}/{{mail_id:str}}"
 
 
@@ -30,7 +32,7 @@ def mail_pages(platform: Platform, inbox: Inbox | None) -> FeaturePages:
     store, reader = MailStore(platform.pool), MailReader(platform.pool)
     content = ContentPages(store, reader)
     mail = MailPage(store, reader, content)
-    actions = MailActions(EmailService(platform), EmailQueueService(platform.pool, platform.engine), reader)
+    actions = MailActions(EmailService(platform), EmailQueueService(platform.pool, platform.engine))
     caught = InboxPages(inbox) if inbox is not None else None
     entry = Entry(place=PLACE, path=PATH, word="E-mails")
     return FeaturePages(
@@ -39,9 +41,9 @@ def mail_pages(platform: Platform, inbox: Inbox | None) -> FeaturePages:
         pages=(
             Page(path=PATH, place=PLACE, load=ListPage(reader).show, query=listing.QUERY),
             Page(path=_MAIL, place=PLACE, load=mail.show, query=mail_page.QUERY),
-            Page(path=f"{_MAIL}/body", place=PLACE, load=content.body, query=("images",), content=True),
-            Page(path=f"{_MAIL}/source", place=PLACE, load=content.source, content=True),
-            Page(path=f"{_MAIL}/attachments/{{position:str}}", place=PLACE, load=content.attachment, content=True),
+            _raw("body", content.body, ("images",)),
+            _raw("source", content.source),
+            _raw("attachments/{position:str}", content.attachment),
             *(caught.pages if caught else ()),
         ),
         actions=(
@@ -53,3 +55,9 @@ def mail_pages(platform: Platform, inbox: Inbox | None) -> FeaturePages:
         notices=NOTICES | inbox_pages.NOTICES,
         about_job=mail.about_job,
     )
+
+
+def _raw(part: str, load: Callable[[Asked], Awaitable[Raw]], query: tuple[str, ...] = ()) -> Page:
+    """A page that is made of all the bytes of a mail."""
+    path = f"{_MAIL}/{part}"
+    return Page(path=path, place=PLACE, load=load, query=query, content=True, within_s=RAW_S)

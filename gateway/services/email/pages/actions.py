@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from email.utils import getaddresses
 from hashlib import sha256
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
-from gateway.idempotency import request_hash
+from gateway.idempotency import Answer, request_hash
 from gateway.infra.log import mask_text
 from gateway.jobs.errors import JobNotFound, WrongState
 from gateway.pages import Asked, Done
@@ -16,10 +18,8 @@ from gateway.problem import Problem
 from gateway.services.email.addresses import Address
 from gateway.services.email.drafts import read_resend
 from gateway.services.email.pages.content import mail_id_of
-from gateway.services.email.pages.mail import has_content
-from gateway.services.email.pages.store import MailReader
 from gateway.services.email.queue import EmailQueueService
-from gateway.services.email.service import Call, EmailService, not_found
+from gateway.services.email.service import Call, EmailService
 
 NOTICES: Final = {
     "resent": "Sent again: this is the new mail. The one before stays as it was.",
@@ -28,6 +28,7 @@ NOTICES: Final = {
     "retried": "It waits to be sent again; recipients that accepted it get it no second time.",
 }
 _ONCE_MAX: Final = 64
+_WAITS_S: Final = (0.05, 0.2, 0.5, 1.0)
 
 
 class _Resent(msgspec.Struct):
@@ -36,37 +37,43 @@ class _Resent(msgspec.Struct):
     id: str
 
 
-class _Answer(msgspec.Struct):
+class _Body(msgspec.Struct):
     data: _Resent
 
 
 class MailActions:
-    def __init__(self, mails: EmailService, queue: EmailQueueService, reader: MailReader) -> None:
+    def __init__(self, mails: EmailService, queue: EmailQueueService) -> None:
         self._mails = mails
         self._queue = queue
-        self._reader = reader
 
     async def resend(self, asked: Asked) -> Done:
         """A new mail. The form's own word makes a second click find what the first one did."""
         mail_id, once = mail_id_of(asked), asked.form.get("once", "")
         if not (0 < len(once) <= _ONCE_MAX and once.isalnum()):
             raise _invalid("once", "is missing: open the mail's page again and send it from there")
-        original, beside = await self._mails.visible(asked.user, mail_id), await self._reader.beside(mail_id)
-        if beside is None:
-            raise not_found(mail_id)
-        if not has_content(beside):
-            raise Problem(409, "content_removed", "Retention has removed what this mail said: there is nothing to send")
+        original = await self._mails.visible(asked.user, mail_id)
         to = _recipients(asked.form.get("to", ""), original.to)
         names = ",".join(address.addr for address in to).encode()
         # The recipients are part of the key: the form may be corrected and sent again.
         key = f"dashboard:{once}:{sha256(names).hexdigest()[:16]}"
         call = Call(caller=asked.user, key=key, request=request_hash("POST", f"/emails/{mail_id}/resend", names))
-        answer = await self._mails.resend(call, mail_id, to)
-        new = msgspec.json.decode(answer.body, type=_Answer).data.id
+        answer = await self._once(call, mail_id, to)
+        new = msgspec.json.decode(answer.body, type=_Body).data.id
         if answer.replayed:
             return Done(path=f"/emails/{new}", notice="resent-before", change=None)
         detail = {"newId": new, "to": [mask_text(address.addr) for address in to] or "as before"}
         return Done(path=f"/emails/{new}", notice="resent", change=("email.resend", str(mail_id), detail))
+
+    async def _once(self, call: Call, mail_id: UUID, to: list[Address]) -> Answer:
+        """The second click of two comes while the first is being answered: it waits for that."""
+        for wait_s in _WAITS_S:
+            try:
+                return await self._mails.resend(call, mail_id, to)
+            except Problem as problem:
+                if problem.code != "concurrent_idempotent_requests":
+                    raise
+                await asyncio.sleep(wait_s)
+        return await self._mails.resend(call, mail_id, to)
 
     async def cancel(self, asked: Asked) -> Done:
         mail_id = mail_id_of(asked)

@@ -38,7 +38,7 @@ class ContentPages:
         html, _ = await self._store.bodies(mail_id)
         if html is None:
             raise Problem(404, "not_found", "There is no such mail, or it has no HTML")
-        images = await self._reader.images(mail_id) if message.CID.search(html) else []
+        images = await self._reader.images(mail_id)
         return await asyncio.to_thread(preview, html, images, outside=asks_for_images(asked.query))
 
     async def source(self, asked: Asked) -> Raw:

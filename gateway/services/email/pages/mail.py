@@ -15,13 +15,14 @@ from gateway.problem import Problem
 from gateway.services.email.pages.check import checks
 from gateway.services.email.pages.content import ContentPages, mail_id_of
 from gateway.services.email.pages.preview import asks_for_images
-from gateway.services.email.pages.store import Beside, MailReader
+from gateway.services.email.pages.store import Beginning, Beside, MailReader
 from gateway.services.email.queue import EMAIL_QUEUE
 from gateway.services.email.schemas import OPEN_STATUSES, AttachmentView, MailSummary
 from gateway.services.email.service import not_found
 from gateway.services.email.store import MailStore
 
 SHOWN_MAX: Final = 200_000  # characters of a text or a source on a page; its own address has all
+SOURCE_MAX: Final = 1_000_000  # bytes of bodies and files; a larger source has only an address of its own
 TABS: Final = ("html", "text", "source", "headers", "attachments", "attempts", "check")
 QUERY: Final = ("tab", "images")
 _CANCELLABLE: Final = frozenset({"scheduled", "pending"})
@@ -57,7 +58,7 @@ class MailPage:
             "path": f"/emails/{mail_id}",
             "may_read": asked.user.reads_content,
             "images": asks_for_images(asked.query),
-            "shown": await self._shown(mail_id, tab, asked),
+            "shown": await self._shown(mail_id, tab, beside) if asked.user.reads_content else None,
             "once": uuid4().hex,
             "to": ", ".join(mail.to),
             "queue": EMAIL_QUEUE,
@@ -66,16 +67,14 @@ class MailPage:
         topics = [f"queue:{EMAIL_QUEUE}"]
         return View(template="email.html", title=f"E-mail {str(mail_id)[:8]}", data=data, extra=extra, topics=topics)
 
-    async def _shown(self, mail_id: UUID, tab: str, asked: Asked) -> dict[str, Any] | None:
-        """The text of the tab, or its beginning; None when the tab has none or it may not be read."""
-        if tab not in ("text", "source") or not asked.user.reads_content:
-            return None
+    async def _shown(self, mail_id: UUID, tab: str, beside: Beside) -> Beginning | None:
+        """Of the tab's text; None when it has none, or a source that takes long to make."""
         if tab == "text":
-            _, text = await self._store.bodies(mail_id)
-        else:
-            text = (await self._content.message(mail_id)).decode("ascii", "replace")
-        whole = (text or "").replace("\r\n", "\n")
-        return {"text": whole[:SHOWN_MAX], "left": max(0, len(whole) - SHOWN_MAX)}
+            return await self._reader.text(mail_id, SHOWN_MAX)
+        if tab == "source" and (beside.html_bytes or 0) + (beside.text_bytes or 0) + beside.files_bytes <= SOURCE_MAX:
+            source = (await self._content.message(mail_id)).decode("ascii", "replace")
+            return Beginning.of(source.replace("\r\n", "\n"), SHOWN_MAX)
+        return None
 
     async def about_job(self, job_id: UUID) -> Sequence[Related]:
         found = await self._reader.of_job(job_id)
@@ -126,10 +125,5 @@ def _doable(mail: MailSummary, beside: Beside) -> dict[str, bool]:
     return {
         "may_cancel": mail.status in _CANCELLABLE,
         "may_retry": beside.job_state == JobState.FAILED,
-        "may_resend": ended and has_content(beside),
+        "may_resend": ended and beside.content_removed_at is None,
     }
-
-
-def has_content(beside: Beside) -> bool:
-    """False for a mail whose bodies were removed by retention: sent again it would be empty."""
-    return beside.content_removed_at is None

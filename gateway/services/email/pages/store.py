@@ -71,12 +71,24 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """``html_bytes``, ``text_bytes``: None without such a body. ``job_state``: None when the job was deleted.
     ``resends``: mails that repeat this one, newest first."""
 
+    files_bytes: int
     html_bytes: int | None
     text_bytes: int | None
     smtp_reply: str | None
     content_removed_at: datetime | None
     job_state: str | None
     resends: list[UUID]
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """Of a text; ``left``: how many more characters there are."""
+
+    text: str
+    left: int
+
+    @classmethod
+    def of(cls, text: str, most: int) -> Beginning:
+        return cls(text[:most], max(0, len(text) - most))
 
 
 class MailReader:
@@ -120,6 +132,15 @@ class MailReader:
     async def attempts(self, mail_id: UUID) -> list[AttemptView]:
         """The last ones, newest first."""
         return [AttemptView(**row) for row in await self._pool.fetch(SQL["newest_attempts"], mail_id, NEWEST)]
+
+    async def text(self, mail_id: UUID, most: int) -> Beginning:
+        """``most``: characters."""
+        row = await self._pool.fetchrow(SQL["text_beginning"], mail_id, most)
+        return (
+            Beginning((row["text"] or "").replace("\r\n", "\n"), row["left_out"] or 0)
+            if row is not None
+            else Beginning("", 0)
+        )
 
     async def attachment(self, mail_id: UUID, position: int) -> Attachment | None:
         row = await self._pool.fetchrow(SQL["read_attachment"], mail_id, position)
