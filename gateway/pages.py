@@ -67,12 +67,14 @@ class Raw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A link of the navigation; ``place`` is its name. Who may not open it does not see it."""
+    """A link of the navigation; ``place`` is its name. Who may not open it does not see it. ``count``: how much waits
+    there, if that is for people to know; it is asked every other second at most, and has to be bounded."""
 
     place: str
     path: str
     word: str
     access: Scope = Scope.ADMIN_READ
+    count: Callable[[], Awaitable[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,10 +37,13 @@ async def events_route(request: Request[Principal, Any, Any], clients: TheClient
     return await open_stream(request, clients, channels)
 
 
-async def open_stream(request: Request[Principal, Any, Any], clients: Clients, channels: str) -> Stream:
-    """Raises Problem 400 for names that are none, and what ``Clients.admit`` and ``Clients.demand`` raise."""
+async def open_stream(
+    request: Request[Principal, Any, Any], clients: Clients, channels: str, *, replay: bool = False
+) -> Stream:
+    """``replay``: from the beginning, as far as it is kept. Raises Problem 400 for names that are none, and what
+    ``Clients.admit`` and ``Clients.demand`` raise."""
     wanted = _channels(channels)
-    stream = EventStream(clients.hub, wanted)
+    stream = EventStream(clients.hub, wanted, replay=replay)
     stream.listener.on_close = end_soon(request.scope)
     client = Client("sse", stream.listener)
     clients.enter(client)

@@ -140,7 +140,7 @@ async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.M
     for path, most in (("/jobs", 3), ("/jobs?q=error:x", 3), ("/replicas", 1), ("/schedules", 1), ("/audit", 1)):
         with statements(monkeypatch) as counted:
             await board.page(path)
-        assert len(counted) <= most, (path, counted)
+        assert len(counted) <= most + 1, (path, counted)  # one is for the navigation, every other second
 
 
 async def test_the_stream_tells_what_ends_until_the_reader_leaves(board: Dashboard) -> None:

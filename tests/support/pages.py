@@ -47,7 +47,7 @@ class Dashboard:
 
     async def page(self, path: str = "", status: int = 200) -> Document:
         answer = await self.http.get(PAGES + path)
-        assert answer.status_code == status, (answer.status_code, answer.headers, answer.text[:2000])
+        assert answer.status_code == status, (answer.status_code, Document.of(answer.text).text[-600:])
         return Document.of(answer.text)
 
     async def press(self, path: str, **fields: str) -> httpx.Response:

@@ -17,6 +17,8 @@ from gateway.services.orchestration.budgets import WATCH_S, Budgets, BudgetWatch
 from gateway.services.orchestration.github import Analyses, AnalysisStore, GitHub
 from gateway.services.orchestration.github.routes import analysis_routes
 from gateway.services.orchestration.machine_routes import machine_routes
+from gateway.services.orchestration.pages import Shown, orchestration_pages
+from gateway.services.orchestration.pages.store import PageStore
 from gateway.services.orchestration.project_member_routes import project_routes
 from gateway.services.orchestration.project_routes import ProjectDesk
 from gateway.services.orchestration.projects import Projects
@@ -48,6 +50,8 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
     runs = run_parts(platform, Sources(projects, agents, analyses, github, budgets))
     suggestions = Suggestions(platform.pool, projects)
     triggers = triggers_of(platform, projects, agents, runs.runs)
+    usage = Usage(platform.pool)
+    shown = Shown(PageStore(platform.pool), runs.runs, agents, approvals, budgets, usage)
     return Feature(
         name="orchestration",
         queues=(orchestration_policy(platform.settings),),
@@ -56,7 +60,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             analysis_routes(projects, analyses),
             project_routes(ProjectDesk(platform.pool, projects, budgets, agents, github.allowed)),
             agent_routes(agents),
-            usage_routes(Usage(platform.pool), projects),
+            usage_routes(usage, projects),
             action_routes(approvals, ActionConfigs(platform.pool, projects)),
             suggestion_routes(suggestions),
             runs.routes,
@@ -73,4 +77,5 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             *upkeep_duties(platform.pool, platform.settings),
         ),
         channels=runs.channels,
+        pages=orchestration_pages(shown),
     )

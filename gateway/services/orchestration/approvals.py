@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any, Final
 from uuid import UUID
 
@@ -145,7 +146,8 @@ def decided_already(found: Action) -> Problem:
     if found.status in (ActionStatus.PENDING, ActionStatus.EXPIRED):
         return Problem(409, "approval_expired", "Nobody decided in time: the approval has expired")
     by = f" by {found.decided_by}" if found.decided_by else ""
-    return Problem(409, "already_decided", f"The action is {found.status} already{by}; it can be decided once")
+    at = f" at {found.decided_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if found.decided_at else ""
+    return Problem(409, "already_decided", f"The action is {found.status} already{by}{at}; it can be decided once")
 
 
 def _edited(found: Action, edited: Any) -> dict[str, Any] | None:

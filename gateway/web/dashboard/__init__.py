@@ -30,10 +30,13 @@ HANDLERS: Final = (
 
 
 def dashboard_router(dashboard: Dashboard) -> Router:
+    async def refreshed() -> Dashboard:  # not its method: Litestar copies what a method is bound to
+        return await dashboard.refreshed()
+
     return Router(
         ADDRESS,
         route_handlers=[*HANDLERS, *brought.routes_of(dashboard.features)],
         guards=[demand_same_origin],
-        dependencies={"dashboard": Provide(lambda: dashboard, sync_to_thread=False)},
+        dependencies={"dashboard": Provide(refreshed)},
         exception_handlers=page_handlers(dashboard),
     )

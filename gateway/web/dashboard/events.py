@@ -1,6 +1,8 @@
-"""News for an open page: one stream for a tab, over the channels of the queues that it shows."""
+"""News for an open page: one stream for a tab, over the channels of what it shows."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from litestar import get
 from litestar.params import FromQuery
@@ -9,7 +11,11 @@ from litestar.response import Stream
 from gateway.access import Scope
 from gateway.realtime.stream import MEDIA_TYPE
 from gateway.web.dashboard.frame import PageRequest
+from gateway.web.dashboard.queue import demand
 from gateway.web.event_streams import TheClients, open_stream
+
+_RUN: Final = "run:"
+_JOB: Final = "job:"
 
 
 @get(
@@ -19,5 +25,11 @@ from gateway.web.event_streams import TheClients, open_stream
     include_in_schema=False,
 )
 async def events_route(request: PageRequest, clients: TheClients, topics: FromQuery[str]) -> Stream:
-    """``topics``: names of channels, with commas, as ``/api/v1/events`` takes them."""
-    return await open_stream(request, clients, topics)
+    """``topics``: names of channels, with commas, as ``/api/v1/events`` takes them; ``run:{id}`` is the channel of the
+    run's job from its beginning. On those of jobs are models' words: Problem 403 for who may not read them."""
+    names = [name.strip() for name in topics.split(",")]
+    if any(name.startswith((_RUN, _JOB)) for name in names):
+        demand(request, Scope.ADMIN_CONTENT)
+    from_beginning = any(name.startswith(_RUN) for name in names)
+    channels = ",".join(_JOB + name.removeprefix(_RUN) if name.startswith(_RUN) else name for name in names)
+    return await open_stream(request, clients, channels, replay=from_beginning)

@@ -22,6 +22,7 @@ from gateway.feature import Feature
 from gateway.pages import Banner, Entry
 from gateway.web.auth import Authenticator
 from gateway.web.dashboard.assets import ADDRESS, ASSETS
+from gateway.web.dashboard.counts import Counts
 from gateway.web.dashboard.look import templates
 from gateway.web.dashboard.outage import RedisHistory
 from gateway.web.health import HealthSource, RedisState
@@ -117,6 +118,15 @@ class Dashboard:
         """The navigation of who may see all."""
         return [*_FIRST, *(entry for one in self.features if one.pages for entry in one.pages.entries), *_LAST]
 
+    @cached_property
+    def counts(self) -> Counts:
+        return Counts(self.entries)
+
+    async def refreshed(self) -> Dashboard:
+        """Itself, with counts that are not old."""
+        await self.counts.refresh()
+        return self
+
 
 # How a page asks for it: the dashboard's router provides it under the name "dashboard".
 TheDashboard = NamedDependency[SkipValidation[Dashboard]]
@@ -155,6 +165,7 @@ def _frame(request: PageRequest, dashboard: Dashboard, page: Page) -> dict[str, 
         "assets": {name: f"{base(request)}/{asset.path}" for name, asset in ASSETS.items()},
         "place": page.place,
         "navigation": [entry for entry in dashboard.entries if user is not None and user.may(entry.access)],
+        "counts": dashboard.counts.known,
         "user": user,
         "may_operate": user is not None and user.may(Scope.ADMIN_OPERATE),
         "may_write": user is not None and user.may(Scope.ADMIN_WRITE),

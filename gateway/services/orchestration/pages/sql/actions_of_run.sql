@@ -1,0 +1,8 @@
+-- purpose: What a run's agents asked for, in their order.
+-- $1 run_id uuid: the run
+-- $2 limit bigint: at most so many
+SELECT a.id, a.project_id, p.name AS project, a.run_id, a.step_id, a.agent_slug, a.action, a.arguments, a.proposed,
+  a.rationale, a.risk, a.status, a.reason, a.expires_at, a.decided_by, a.decided_at, a.comment, a.not_before, a.job_id,
+  a.outcome, a.created_at, a.executed_at
+FROM actions a JOIN projects p ON p.id = a.project_id
+WHERE a.run_id = $1 ORDER BY a.id LIMIT $2
