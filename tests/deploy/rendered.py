@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -30,9 +31,15 @@ def text_of(overlay: str) -> str:
     return done.stdout
 
 
+@cache
+def _parsed(overlay: str) -> str:
+    return json.dumps([found for found in yaml.safe_load_all(text_of(overlay)) if found])
+
+
 def objects(overlay: str) -> list[Object]:
     """Fresh ones at each call: a test may spoil them."""
-    return [found for found in yaml.safe_load_all(text_of(overlay)) if found]
+    found: list[Object] = json.loads(_parsed(overlay))
+    return found
 
 
 def of_kind(overlay: str, *kinds: str) -> list[Object]:

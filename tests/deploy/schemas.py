@@ -1,7 +1,8 @@
-"""Strict validation: Kubernetes' API by its published schemas, operators' kinds by schemas of the fields used here."""
+"""Strict validation: Kubernetes' API by its published schemas, operators' kinds by their definitions."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from functools import cache
 from pathlib import Path
@@ -30,27 +31,48 @@ _PODS_VOLUMES = {
 
 
 @cache
-def _operators() -> dict[str, Any]:
-    return yaml.safe_load((Path(__file__).parent / "operators.yaml").read_text("utf-8"))
+def _operators() -> dict[str, jsonschema.Draft4Validator]:
+    found = yaml.safe_load((Path(__file__).parent / "operators.yaml").read_text("utf-8"))
+    return {kind: jsonschema.Draft4Validator(_strict(schema)) for kind, schema in found.items()}
+
+
+def _strict(schema: Any) -> Any:
+    """Unknown fields are errors: a server drops them without a word."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _strict(value) for key, value in schema.items()}
+    if made.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("additionalProperties", False)
+    return made
 
 
 def problems(found: Object) -> list[str]:
     """What is wrong with one object, by every version of Kubernetes that is looked at."""
+    return list(_problems(json.dumps(found, sort_keys=True)))
+
+
+@cache  # overlays share most of their objects
+def _problems(text: str) -> tuple[str, ...]:
+    found = json.loads(text)
     kind = f"{found['apiVersion']} {found['kind']}"
-    operators = _operators()
-    if kind in operators["kinds"]:
-        schema = {**operators["kinds"][kind], "$defs": operators["$defs"]}
-        errors = jsonschema.Draft202012Validator(schema).iter_errors(found["spec"])
-        return [f"{kind} {'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors]
-    said = []
-    for version in VERSIONS:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                kubernetes_validate.validate(found, version, strict=True)
-        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            said.append(f"{kind} {found['metadata']['name']} ({version}): {getattr(error, 'message', error)}")
-    return said
+    if (operator := _operators().get(kind)) is not None:
+        errors = operator.iter_errors(found["spec"])
+        return tuple(f"{kind} {'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors)
+    return tuple(said for version in VERSIONS if (said := _refused(found, version)))
+
+
+def _refused(found: Object, version: str) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kubernetes_validate.validate(found, version, strict=True)
+    except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+        return f"{found['kind']} {found['metadata']['name']} ({version}): {getattr(error, 'message', error)}"
+    return None
 
 
 def not_restricted(pod: Object) -> list[str]:

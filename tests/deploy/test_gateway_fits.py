@@ -15,7 +15,7 @@ from gateway.settings import SettingsError
 from gateway.settings.loading import load
 from gateway.settings.names import KNOWN
 from gateway.web.metrics import MetricsRefresher
-from tests.deploy.rendered import K8S, Object, each_overlay, gateways, objects, of_kind
+from tests.deploy.rendered import K8S, ROOT, Object, each_overlay, gateways, objects, of_kind, pods
 from tests.support.web import serving, settings_for
 
 SECRETS = {
@@ -79,6 +79,19 @@ def test_secrets_are_files_never_variables(overlay: str) -> None:
         assert not [one for one in container.get("envFrom", ()) if "secretRef" in one]
         assert not set(environment(overlay, container)) & set(SECRETS)
         assert pod["volumes"][0]["projected"]["defaultMode"] == 0o440
+
+
+@each_overlay
+def test_secrets_that_pods_mount_are_there_or_named_on_the_page(overlay: str) -> None:
+    made = {one["metadata"]["name"] for one in of_kind(overlay, "Secret")}
+    assert bool(made) == (overlay == "overlays/dev"), "of production, no secret is in a repository"
+    wanted = set()
+    for _, pod in pods(objects(overlay)):
+        for volume in pod["volumes"]:
+            wanted |= {one["secret"]["name"] for one in volume.get("projected", {}).get("sources", ())}
+            wanted |= {volume["secret"]["secretName"]} if "secret" in volume else set()
+    named = set(re.findall(r"^\| `([\w-]+)` \|", (ROOT / "docs/kubernetes.md").read_text("utf-8"), re.MULTILINE))
+    assert wanted and wanted <= (made or named)
 
 
 @each_overlay

@@ -61,7 +61,11 @@ def test_a_spoilt_deployment_is_not_valid(spoil: Callable[[Object], None]) -> No
 @pytest.mark.parametrize(("file", "spoil"), [
     ("components/monitoring/podmonitor.yaml", lambda spec: spec.update(podMetricsEndpoint=[])),
     ("components/monitoring/prometheusrule.yaml", lambda spec: spec["groups"][0]["rules"][0].update(fro="1m")),
+    ("components/monitoring/podmonitor.yaml", lambda spec: spec["podMetricsEndpoints"][0].update(interval="15 s")),
+    ("components/monitoring/prometheusrule.yaml", lambda spec: spec["groups"][0]["rules"][0].pop("expr")),
     ("components/keda/scaledobject.yaml", lambda spec: spec["fallback"].update(behavior="currentReplicasIfHighest")),
+    ("components/keda/scaledobject.yaml", lambda spec: spec["triggers"][0].update(treshold="4")),
+    ("components/keda/scaledobject.yaml", lambda spec: spec.update(minReplicaCount="3")),
 ])  # fmt: skip
 def test_a_spoilt_object_of_an_operator_is_not_valid(file: str, spoil: Callable[[Object], None]) -> None:
     found = yaml.safe_load((K8S / file).read_text("utf-8"))
