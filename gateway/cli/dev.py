@@ -31,7 +31,8 @@ TOKEN_MIN = 16  # characters of a token that others could try to guess
 def dev(port: int | None, host: str, token: str | None, with_redis: bool, reset: bool) -> int:
     """Run everything on this machine; nothing leaves it.
 
-    PostgreSQL is embedded (or DATABASE_URL), Redis is not needed (or --redis, or REDIS_URL), mails go to an inbox.
+    PostgreSQL is embedded (or DATABASE_URL), Redis is not needed (or --redis, or REDIS_URL), mails go to an inbox. The
+    dashboard can release them one by one to SMTP_URL (smtp://user:password@host:587), if that is set.
     Agents answer with a demonstration; they ask a model, which costs money, where OPENAI_API_KEY or the like is set.
     """
     from gateway.cli.dev_data import DataDir

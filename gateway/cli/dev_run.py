@@ -33,6 +33,8 @@ from gateway.infra.log import mask_text
 from gateway.infra.migrate import migrate
 from gateway.server import DevOptions, serve
 from gateway.services.email.sandbox import INBOX_PATH, Sandbox, inbox_routes
+from gateway.services.email.smtp import SmtpPool
+from gateway.services.email.smtp_url import smtp_at
 from gateway.settings import Settings, SettingsError, load
 from gateway.web.auth import mint_token
 
@@ -172,8 +174,19 @@ def first_mail(sandbox: Sandbox, inbox_url: str) -> str:
     )
 
 
+def _outlet() -> SmtpPool | None:
+    """Where caught mails may be released to. Raises CliError."""
+    url = os.environ.get("SMTP_URL")
+    if not url:
+        return None
+    try:
+        return SmtpPool(smtp_at(url))
+    except ValueError as error:
+        raise CliError(f"SMTP_URL {error}", code="invalid_settings") from None
+
+
 async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
-    sandbox = AnnouncingSandbox()
+    sandbox = AnnouncingSandbox(outlet=_outlet())
     await sandbox.start()
     watching = asyncio.create_task(keep_running(servers.watched), name="keep-servers-running")
     try:
@@ -187,7 +200,7 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
             write_dev_file(data_dir.path, facts)
             show(banner.facts_of(facts, data_dir.path, what.token))
 
-        options = DevOptions(token=what.token, demo_models=True, routes=tuple(inbox_routes(sandbox)))
+        options = DevOptions(what.token, demo_models=True, inbox=sandbox, routes=tuple(inbox_routes(sandbox)))
         return await serve(settings, ready=ready, dev=options)
     except StartError as error:
         raise CliError(str(error), code="cannot_start") from error

@@ -47,8 +47,10 @@ class Released(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Inbox(Protocol):
     """Where caught mails are kept. All raise KeyError for one that is not there, or not any more."""
 
-    server: str | None
-    """Where ``release`` sends to; None: nowhere."""
+    @property
+    def server(self) -> str | None:
+        """Where ``release`` sends to; None: nowhere."""
+        ...
 
     def messages(self) -> list[CaughtSummary]:
         """Newest first."""
@@ -84,7 +86,7 @@ def read_caught(summary: CaughtSummary, raw: bytes) -> Caught:
     message = _parse(raw)
     return Caught(
         **{name: getattr(summary, name) for name in CaughtSummary.__struct_fields__},
-        headers=[(sound(name), _header(message, name, at)) for name, at in _names(message)],
+        headers=[(sound(name), _decoded(message, name, value)) for name, value in message.raw_items()],
         text=_body(message, "text/plain"),
         html=_body(message, "text/html"),
         raw=raw.decode("utf-8", "replace"),
@@ -114,23 +116,18 @@ def _parse(raw: bytes) -> EmailMessage:
     return email.message_from_bytes(raw, policy=policy.default)
 
 
-def _names(message: EmailMessage) -> Iterator[tuple[str, int]]:
-    """Each header's name, and which of that name it is."""
-    seen: dict[str, int] = {}
-    for name, _ in message.raw_items():
-        yield name, seen.setdefault(name.lower(), 0)
-        seen[name.lower()] += 1
+def _header(message: EmailMessage, name: str) -> str:
+    """The first of this name; empty when there is none."""
+    value = next((value for given, value in message.raw_items() if given.lower() == name), None)
+    return "" if value is None else _decoded(message, name, value)
 
 
-def _header(message: EmailMessage, name: str, at: int = 0) -> str:
-    """Decoded; as it came when it cannot be."""
-    found = [value for given, value in message.raw_items() if given.lower() == name.lower()]
-    if len(found) <= at:
-        return ""
+def _decoded(message: EmailMessage, name: str, value: Any) -> str:
+    """As it came when it cannot be."""
     try:
-        return sound(str(message.policy.header_fetch_parse(name, found[at])))
+        return sound(str(message.policy.header_fetch_parse(name, value)))
     except BROKEN:
-        return sound(str(found[at]))
+        return sound(str(value))
 
 
 def _leaves(message: EmailMessage) -> Iterator[Message[Any, Any]]:

@@ -14,13 +14,14 @@ from gateway.services.email.pages.content import TEXT
 from gateway.services.email.pages.mail import SHOWN_MAX
 from gateway.services.email.pages.preview import asks_for_images, preview
 from gateway.services.email.queue import EMAIL_QUEUE
+from gateway.services.email.smtp_url import FORM
 
 PATH: Final = "/inbox"
 PLACE: Final = "inbox"
 ENTRY: Final = Entry(place=PLACE, path=PATH, word="Inbox")
 SHOWN: Final = 200
 NOTICES: Final = {"released": "Released: the server took it for its recipients."}
-HOW: Final = "Start gateway dev with --release-to smtp://user:password@host:587 (or SMTP_URL) to release caught mails"
+HOW: Final = f"Start gateway dev with SMTP_URL set to release caught mails: {FORM}"
 
 
 class InboxPages:
