@@ -93,19 +93,28 @@ async def _serve(settings: Settings, inherited: Inherited | None = None) -> int:
 
 
 def start_line(settings: Settings) -> str:
-    """The first of the two lines of a start: version, role, mode, slots, mail server. No secrets."""
+    """The first of the two lines of a start: version, role, mode, what is turned on, slots, mail server. No secrets."""
     facts = [f"gateway {__version__}", f"role={settings.gateway_role}", str(settings.queue_redis or "direct")]
+    if settings.profiles:
+        facts.append(f"profiles={','.join(settings.profiles)}")
     if settings.runs_workers:
-        concurrency = {
-            "email": settings.email_queue_concurrency,
-            "orchestration": settings.orchestration_queue_concurrency,
-        }
-        named = settings.queue_names
-        mine = {q: n for q, n in concurrency.items() if named is None or q in named or f"{q}-queue" in named}
-        facts.append(" ".join(f"{queue}={slots}" for queue, slots in mine.items()))
+        facts.append(" ".join(f"{queue}={slots}" for queue, slots in _slots(settings).items()))
         if settings.smtp_host:
             facts.append(f"smtp={settings.smtp_host}:{settings.smtp_port}")
     return " · ".join(facts)
+
+
+def _slots(settings: Settings) -> dict[str, int]:
+    """How many jobs this process runs at once, of each queue that it works on."""
+    concurrency = {
+        "email": settings.email_queue_concurrency,
+        "orchestration": settings.orchestration_queue_concurrency,
+        "chat": settings.chat_queue_concurrency,
+        "deep-research": settings.deep_research_queue_concurrency,
+    }
+    there = ("email", "orchestration", *settings.profiles)
+    named = settings.queue_names
+    return {queue: concurrency[queue] for queue in there if named is None or {queue, f"{queue}-queue"} & {*named}}
 
 
 def url_host(host: str) -> str:
