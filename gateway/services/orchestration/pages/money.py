@@ -29,7 +29,7 @@ def cost_of(micros: int, tokens: int, *, unknown: bool, demo: bool = False) -> C
     elif tokens:
         words = "free"
     else:
-        words = "demonstration" if demo else "-"
+        words = "none" if demo else "-"
     return Cost(micros=micros, unknown=unknown, words=words)
 
 

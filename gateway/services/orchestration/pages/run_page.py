@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -155,8 +155,7 @@ class RunPage:
     async def _rows(self, read: _Read, may_read: bool) -> list[StepRow]:
         uncounted = [step.model or "" for step in read.steps if _is_uncounted(step)]
         unknown = await without_price(self._store, uncounted)
-        until = read.run.finished_at or datetime.now(UTC)
-        drawn = bars(read.steps, read.run.started_at, until)
+        drawn = bars(read.steps, read.run.started_at, _until(read.run))
         return [_row(step, bar, unknown, may_read) for step, bar in zip(read.steps, drawn, strict=True)]
 
 
@@ -201,9 +200,20 @@ def _sum(run: Run, rows: Sequence[StepRow]) -> Cost:
 
 
 def _took(run: Run) -> float | None:
+    """Without the time in which it awaits approval."""
     if run.started_at is None:
         return None
+    if isinstance(run.result, dict) and "durationMs" in run.result:
+        return float(run.result["durationMs"]) / 1000
     return max(0.0, ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds())
+
+
+def _until(run: Run) -> datetime:
+    """Up to when there is something to draw."""
+    took_s = _took(run)
+    if run.started_at is None or took_s is None:
+        return datetime.now(UTC)
+    return run.started_at + timedelta(seconds=took_s)
 
 
 def _budget(run: Run) -> Budget | None:

@@ -54,6 +54,7 @@ class RunsPage:
             extra={
                 "query": {name: query.get(name, "") for name in FILTERS},
                 "tabs": _tabs(query),
+                "here": address(query, FILTERS),
                 "newest": address(query, FILTERS) if query.get("cursor") else None,
                 "projects": await self._store.projects(wanted.project_id),
                 "agents": await self._slugs(wanted.agent_slug),

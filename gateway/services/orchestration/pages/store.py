@@ -43,8 +43,8 @@ class RunsWanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``took_s``: since it began, to its end or now. ``over``: steps that are, ``failed``: of them those without an
-    answer. ``uncounted``: models whose tokens cost nothing, as far as is known; "" is one without a name."""
+    """``took_s``: its work, or what has passed since it began. ``over``: steps that are; ``failed``: of them those
+    without an answer. ``uncounted``: models whose tokens were counted as nothing; "" is one without a name."""
 
     id: UUID
     project_id: UUID

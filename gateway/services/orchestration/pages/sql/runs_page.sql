@@ -26,7 +26,8 @@ WITH chosen AS MATERIALIZED (
 )
 SELECT r.id, r.project_id, p.name AS project, r.job_type, r.agent_slug, r.triggered_by, r.user_id, r.status, r.error,
   r.dry_run, r.demo, r.input_tokens, r.output_tokens, r.cost_micros, r.created_at, r.scheduled_at, r.started_at,
-  r.finished_at, extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision AS took_s,
+  r.finished_at, coalesce((r.result ->> 'durationMs')::double precision / 1000,
+    extract(epoch FROM coalesce(r.finished_at, clock_timestamp()) - r.started_at)) AS took_s,
   s.steps, s.over, s.failed, s.uncounted
 FROM chosen JOIN runs r USING (id) JOIN projects p ON p.id = r.project_id
 CROSS JOIN LATERAL (
