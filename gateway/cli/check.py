@@ -66,7 +66,7 @@ async def _connections(settings: Settings) -> list[Finding]:
     if (target := settings.queue_redis) is not None:
         checks.append(_redis(target, strict=settings.gateway_env == "production"))
     if settings.smtp_host is not None:
-        checks.append(_smtp(settings, settings.smtp_host))
+        checks.append(smtp_finding(settings, settings.smtp_host))
     # One after the other: each imports what it needs, and Redis's time limits are shorter than that may take.
     return [await one for one in checks]
 
@@ -101,7 +101,7 @@ async def _redis(target: RedisTarget, *, strict: bool) -> Finding:
     return Finding("redis", True, ". ".join((*said, *(f"warning: {fault}" for fault in fitness.faults))))
 
 
-async def _smtp(settings: Settings, host: str) -> Finding:
+async def smtp_finding(settings: Settings, host: str) -> Finding:
     from gateway.services.email import smtp_settings
     from gateway.services.email.smtp import SmtpPool
     from gateway.services.email.smtp_answers import SmtpFailure

@@ -52,8 +52,8 @@ def drain_replica(replica_id: str | None, here: bool, within: int | None) -> Non
         raise CliError("Name a replica's ID (gateway replicas ls), or --here for those of this machine.", Exit.USAGE)
     with connected() as client:
         ids = _of_this_machine(client) if replica_id is None else [replica_id]
-        query = {} if within is None else {"withinS": str(within)}
-        answers = [client.post(f"{PATH}/{segment(one)}/drain", **query)["data"] for one in ids]
+        query = "" if within is None else f"?withinS={within}"
+        answers = [client.post(f"{PATH}/{segment(one)}/drain{query}")["data"] for one in ids]
     if invocation().json:
         return print_json(answers if here else answers[0])
     print_table(["id", "draining"], [[answer["id"], _yes(answer["draining"])] for answer in answers])

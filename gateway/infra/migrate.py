@@ -3,6 +3,10 @@
 A file is one transaction. A file whose first line is ``-- migrate: no-transaction`` runs without one: it holds one
 statement that may be repeated (``CREATE INDEX CONCURRENTLY IF NOT EXISTS``), as it can be applied and not recorded.
 A transaction-mode connection pooler cannot hold the lock: migrate over a direct connection.
+
+Versions run side by side while one replaces the other, so a file only adds (expand). What takes something away that an
+older version uses has a name that says who can do without it: ``0031_contract_after_0024_drop_legacy.sql`` may run once
+no replica is left that does not know 0024. An older version goes on, and starts, on a schema that was only added to.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from gateway.infra.postgres import connect
 
 NO_TRANSACTION: Final = "-- migrate: no-transaction"
 _FILE_NAME: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_CONTRACT: Final = re.compile(r"^\d{4}_contract_after_(\d{4})_")
 _LOCK_KEY: Final = 0x67617465776179  # "gateway": one lock for all that migrate one database
 _LOCK_POLL_S: Final = 0.1
 _LOCK_WAIT_S: Final = 900.0  # a backfill of another starter may take minutes
@@ -63,7 +68,10 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """Names, in order. ``unknown`` are in the database only (a newer version put them there), ``changed`` differ."""
+    """Names, in order. ``unknown`` are in the database only (a newer version put them there), ``changed`` differ.
+
+    ``ahead``: the database is newer, and this version can still use it.
+    """
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]
@@ -75,21 +83,36 @@ class MigrationStatus:
     def current(self) -> bool:
         return not (self.pending or self.unknown or self.changed)
 
+    @property
+    def ahead(self) -> bool:
+        return bool(self.unknown) and self.problem() is None
+
     def problem(self) -> str | None:
-        """What is wrong, in words for people; ``None`` when the schema is the one this version needs."""
+        """Why this version cannot run on the schema, in words for people; ``None`` when it can."""
         known = (*self.applied, *self.pending)
         here = _version(max((*self.applied, *self.unknown))) if self.applied or self.unknown else "nothing"
         if self.changed:
             return f"Migrations were changed after they were applied: {', '.join(self.changed)}. Restore these files."
-        if self.unknown:
-            needs = _version(max(known)) if known else "nothing"
-            return f"The database is newer ({here}) than this version ({needs}). Deploy {self.newest_app} or later."
+        if any(needed_by(name) > _version(max(known, default="")) for name in self.unknown):
+            return _newer(self)
         if self.pending:
             return (
                 f"The database is at {here}, this version needs {_version(self.pending[-1])}. "
                 f"Run: gateway migrate  (adds {len(self.pending)})"
             )
         return None
+
+
+def _newer(status: MigrationStatus) -> str:
+    here, known = _version(max((*status.applied, *status.unknown))), (*status.applied, *status.pending)
+    needs = _version(max(known)) if known else "nothing"
+    return f"The database is newer ({here}) than this version ({needs}). Deploy {status.newest_app} or later."
+
+
+def needed_by(name: str) -> str:
+    """The newest migration that a version must know to run on a schema with this one; empty: it only adds."""
+    match = _CONTRACT.match(name)
+    return "" if match is None else match[1]
 
 
 def _version(name: str) -> str:
@@ -142,7 +165,7 @@ async def migrate(
     """Apply what is pending and return the applied names. Any number of processes may call this at once.
 
     ``on_progress(name, position, total)`` is called before each file. Raises ``MigrationError`` when the database is
-    newer, files were changed, or a file fails; the files before that one stay applied.
+    too new for this version, files were changed, or a file fails; the files before that one stay applied.
     """
     known = load_migrations() if migrations is None else tuple(migrations)
     connection = await connect(url, application_name="gateway migrate", command_timeout_s=None)
@@ -150,8 +173,10 @@ async def migrate(
         await _lock(connection)
         await connection.execute(_CREATE_TABLE)
         status = await migration_status(connection, known)
+        if status.ahead:
+            return []
         if status.changed or status.unknown:
-            raise MigrationError(status.problem())
+            raise MigrationError(status.problem() if status.changed else _newer(status))
         pending = [one for one in known if one.name in status.pending]
         for position, migration in enumerate(pending, start=1):
             if on_progress is not None:

@@ -64,6 +64,14 @@ def _fullest(infos: list[dict[str, Any]]) -> tuple[int, int] | None:
     return max(limited, key=lambda memory: memory[0] / memory[1], default=None)
 
 
+async def redis_infos(target: RedisTarget) -> list[dict[str, Any]]:
+    """INFO of the server, or of every master of a cluster. Raises ConnectionError when that cannot be had."""
+    try:
+        return await _infos(target)
+    except REDIS_ERRORS as error:
+        raise ConnectionError(str(error)) from error
+
+
 async def _infos(target: RedisTarget) -> list[dict[str, Any]]:
     client = command_client(target, max_connections=4)
     try:

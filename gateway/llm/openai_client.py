@@ -14,11 +14,12 @@ import openai
 
 from gateway.llm.exchange import Heard, Question
 from gateway.llm.model import ModelError, ModelFailed, OnToken
-from gateway.llm.providers import OPENAI, Provider
+from gateway.llm.providers import ANTHROPIC, OPENAI, Provider
 from gateway.llm.said import Said, error_of, retry_after_s
 from gateway.llm.schema import is_strict
 
 CONNECT_TIMEOUT_S: Final = 5.0
+_ANTHROPIC_VERSION: Final = "2023-06-01"
 # At debug level these write requests down: prompts. OPENAI_LOG would turn that on too.
 for _name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -47,6 +48,14 @@ class OpenAIClient:
                     piece = heard.take(chunk)
                     if piece and on_token is not None:
                         on_token(piece)
+
+    async def models(self) -> int:
+        """How many models it lists: whether it is there and takes the key, at no cost. Raises ``ModelError``."""
+        # Anthropic's list is not part of its OpenAI-compatible endpoint: it wants these two.
+        own = {"x-api-key": self._provider.key, "anthropic-version": _ANTHROPIC_VERSION}
+        async with self._errors("", Heard()):
+            page = await self._client.models.list(extra_headers=own if self._provider.name == ANTHROPIC else None)
+            return len(page.data)
 
     async def close(self) -> None:
         await self._client.close()

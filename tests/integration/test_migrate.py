@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -15,6 +16,7 @@ from gateway.infra.migrate import (
     migrate,
     migration_status,
     migrations_directory,
+    needed_by,
 )
 from gateway.infra.postgres import connect
 from tests.support.eventually import eventually
@@ -82,13 +84,27 @@ async def test_a_schema_behind_says_what_to_run(empty_database_url: str) -> None
     )
 
 
-async def test_a_newer_schema_says_which_version_to_deploy(empty_database_url: str) -> None:
+async def test_an_older_version_goes_on_with_a_schema_that_was_only_added_to(empty_database_url: str) -> None:
     await migrate(empty_database_url, migrations=(ONE, TWO))
+    assert await _status(empty_database_url, ONE) == (False, None)
+    assert await migrate(empty_database_url, migrations=(ONE,)) == []
+
+
+async def test_a_schema_that_lost_something_says_which_version_to_deploy(empty_database_url: str) -> None:
+    contract = Migration("0003_contract_after_0002_drop_one", "ALTER TABLE one ADD COLUMN gone integer")
+    await migrate(empty_database_url, migrations=(ONE, TWO, contract))
+    assert await _status(empty_database_url, ONE, TWO) == (False, None), "it knows what replaced it"
     problem = (await _status(empty_database_url, ONE))[1]
     assert problem is not None
-    assert problem.startswith("The database is newer (0002) than this version (0001). Deploy 0.")
+    assert problem.startswith("The database is newer (0003) than this version (0001). Deploy 0.")
     with pytest.raises(MigrationError, match="newer"):
         await migrate(empty_database_url, migrations=(ONE,))
+
+
+async def test_another_branch_s_files_are_refused(empty_database_url: str) -> None:
+    await migrate(empty_database_url, migrations=(ONE, TWO))
+    with pytest.raises(MigrationError, match="newer"):
+        await migrate(empty_database_url, migrations=(ONE, Migration("0002_other", "SELECT 1")))
 
 
 async def test_ddl_gives_way_to_a_long_transaction_and_comes_back(
@@ -133,3 +149,44 @@ def test_a_bad_file_name_is_refused(tmp_path: Path, names: list[str]) -> None:
         (tmp_path / name).write_text("SELECT 1")
     with pytest.raises(MigrationError, match="expected 000"):
         load_migrations(tmp_path)
+
+
+# Before these rules; nothing of theirs is in use any more.
+BEFORE_THE_RULES = 18
+# What a version that runs beside this file's may trip over.
+TAKES_AWAY = re.compile(
+    r"\bDROP\s+(TABLE|COLUMN|VIEW|TYPE|FUNCTION|SEQUENCE)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b|\bTRUNCATE\b"
+    r"|\bALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b|\bADD\s+COLUMN\s+(?:(?!DEFAULT|,|;).)*\bNOT\s+NULL\b(?:(?!DEFAULT|,|;).)*[,;]",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def taken_away(sql: str) -> list[str]:
+    return [match[0] for match in TAKES_AWAY.finditer(re.sub(r"--[^\n]*", "", sql))]
+
+
+def test_migrations_only_add_or_say_in_their_name_who_can_do_without() -> None:
+    found = load_migrations()
+    for migration in found[BEFORE_THE_RULES:]:
+        if after := needed_by(migration.name):
+            assert after < migration.name[:4], f"{migration.name}: only an earlier file can have replaced it"
+            continue
+        assert taken_away(migration.sql) == [], f"{migration.name}: see gateway/infra/migrate.py on expand and contract"
+
+
+@pytest.mark.parametrize(
+    ("sql", "bad"),
+    [
+        ("ALTER TABLE jobs DROP COLUMN seq;", True),
+        ("ALTER TABLE jobs RENAME seq TO number;", True),
+        ("ALTER TABLE jobs ALTER COLUMN seq SET NOT NULL;", True),
+        ("ALTER TABLE jobs ALTER COLUMN seq TYPE text;", True),
+        ("ALTER TABLE jobs ADD COLUMN a text NOT NULL;", True),
+        ("ALTER TABLE jobs ADD COLUMN a text NOT NULL DEFAULT '';", False),
+        ("ALTER TABLE jobs ADD COLUMN a text, ADD COLUMN b text;", False),
+        ("-- DROP TABLE jobs\nCREATE TABLE a (b text NOT NULL);", False),
+    ],
+    ids=["drop", "rename", "not-null", "type", "required", "default", "nullable", "new-table"],
+)
+def test_what_takes_away_is_recognised(sql: str, bad: bool) -> None:
+    assert bool(taken_away(sql)) is bad

@@ -1,0 +1,219 @@
+"""``gateway doctor`` on real servers: what it sees, what it advises, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis
+
+import gateway
+from gateway.cli.doctor import examined
+from gateway.cli.doctor.findings import Finding, Level, Verdict, verdict
+from gateway.cli.doctor.ledger import _clock
+from gateway.dev_servers import EmbeddedValkey
+from gateway.settings import Settings
+from tests.support.eventually import eventually
+from tests.support.gateway import running
+from tests.support.openai_server import openai_server, unauthorized
+from tests.support.smtp_server import ScriptedSmtp
+from tests.support.web import SECRET, settings_for
+
+Found = dict[str, Finding]
+SILENT_S = 0.5
+
+
+@pytest.fixture
+async def smtp() -> AsyncIterator[ScriptedSmtp]:
+    async with running(ScriptedSmtp()) as server:
+        yield server
+
+
+async def examine(settings: Settings, prometheus: str | None = None, limit_s: float = 6.0) -> Found:
+    found = await examined(settings, prometheus, limit_s)
+    return {finding.name: finding for finding in found}
+
+
+def told(found: Found, level: Level) -> set[str]:
+    return {name for name, finding in found.items() if finding.level is level}
+
+
+async def replica(pool: asyncpg.Pool[Any], name: str, role: str, *queues: str, **differs: Any) -> None:
+    slots = {queue: {"slots": 2, "busy": 0} for queue in queues}
+    await pool.execute(
+        "INSERT INTO replicas (id, role, version, host, pid, mode, slots, configuration)"
+        " VALUES ($1, $2, '1', 'h', 1, 'queue', $3, $4)",
+        *(name, role, slots, differs),
+    )
+
+
+async def test_a_sound_installation(
+    database_url: str, redis_url: str, smtp: ScriptedSmtp, pool: asyncpg.Pool[Any]
+) -> None:
+    await replica(pool, "a", "all", "email-queue", "orchestration-queue")
+    async with openai_server() as models:
+        settings = settings_for(
+            database_url,
+            redis_url=redis_url,
+            smtp_host=smtp.host,
+            smtp_port=smtp.port,
+            smtp_secure="none",
+            openai_api_key="sk-test-0123456789",
+            openai_base_url=models.url,
+        )
+        found = await examine(settings)
+    assert told(found, Level.PROBLEM) <= {"durability"}, found
+    # The test's own PostgreSQL does without fsync; its server of models lists none.
+    assert {"postgresql", "clock", "migrations", "redis", "smtp", "replicas", "queues"} <= told(found, Level.OK)
+    assert "answers in" in found["postgresql"].seen
+    assert "noeviction, AOF off" in found["redis"].seen
+    assert "a (all, 1, queue)" in found["replicas"].seen
+    assert smtp.messages == []
+
+
+async def test_what_is_away_is_told_at_once_and_no_secret_is_shown(database_url: str) -> None:
+    away = {"smtp_port": 1, "smtp_user": "u", "smtp_password": "sesame-smtp"}
+    away |= {"redis_url": "redis://:sesame-redis@127.0.0.1:1", "openai_base_url": "http://127.0.0.1:1/v1"}
+    settings = settings_for("postgresql://u:sesame-db@127.0.0.1:1/x", openai_api_key="sk-sesame-openai", **away)
+    found = await examine(settings, "http://127.0.0.1:1")
+    assert told(found, Level.PROBLEM) >= {"postgresql", "redis", "smtp", "models: openai", "alerts"}
+    assert all(finding.todo for finding in found.values() if finding.level is Level.PROBLEM)
+    assert "sesame" not in str(found)
+    assert verdict(found.values()) is Verdict.PROBLEMS
+
+
+async def test_a_silent_server_costs_its_time_limit_and_no_more(database_url: str) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client goes
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        began = time.monotonic()
+        found = await examine(settings_for(database_url, smtp_port=port), limit_s=SILENT_S)
+        assert time.monotonic() - began < SILENT_S + 2
+    assert (found["smtp"].level, found["smtp"].seen) == (Level.PROBLEM, f"gave no answer within {SILENT_S:g} s")
+    assert found["migrations"].level is Level.OK
+
+
+async def test_a_schema_behind_and_one_ahead(database_url: str, pool: asyncpg.Pool[Any]) -> None:
+    newer = "9999_added_later"
+    await pool.execute("INSERT INTO schema_migrations VALUES ($1, 'x', '9.9', now(), 0)", newer)
+    found = await examine(settings_for(database_url))
+    assert found["migrations"].level is Level.OK
+    assert newer in found["migrations"].seen
+    await pool.execute("DELETE FROM schema_migrations WHERE name = $1 OR name LIKE '0018%'", newer)
+    found = await examine(settings_for(database_url))
+    assert found["migrations"].level is Level.PROBLEM
+    assert "Run: gateway migrate" in found["migrations"].seen
+
+
+async def test_what_the_ledger_tells_of_replicas_queues_and_upkeep(database_url: str, pool: asyncpg.Pool[Any]) -> None:
+    assert (await examine(settings_for(database_url)))["replicas"].level is Level.WARNING
+    await replica(pool, "a", "all", "email-queue", EMAIL_RATE_MAX="10")
+    await replica(pool, "w", "worker", "email-queue", EMAIL_RATE_MAX="20")
+    await pool.execute("INSERT INTO job_counts VALUES ('orchestration-queue', 'waiting', 7)")
+    await pool.execute(
+        "INSERT INTO maintenance_runs (duty, tick, replica, finished_at, error)"
+        " VALUES ('prune runs', now(), 'a', now(), 'ValueError: no')"
+    )
+    found = await examine(settings_for(database_url, database_pool_size=500))
+    assert told(found, Level.WARNING) >= {"double consumers", "mixed settings", "maintenance"}
+    assert "EMAIL_RATE_MAX is 10 (on 1), 20 (on 1)" in found["mixed settings"].seen
+    assert "7 jobs wait in orchestration-queue" in found["queues"].seen
+    assert found["queues"].level is found["connections"].level is Level.PROBLEM
+
+
+async def test_a_redis_that_may_lose_jobs_or_cannot_write(
+    database_url: str, own_valkey: Callable[..., EmbeddedValkey]
+) -> None:
+    server = own_valkey(appendonly=True)
+    settings = settings_for(database_url, redis_url=server.url)
+    assert "AOF on" in (await examine(settings))["redis"].seen
+    with redis.Redis.from_url(server.url) as client:
+        shutil.rmtree(client.config_get("dir")["dir"])  # no snapshot can be written there
+        client.bgsave()
+        await eventually(lambda: client.info()["rdb_last_bgsave_status"] == "err")
+        client.config_set("maxmemory", client.info()["used_memory"] + 10_000)
+        found = await examine(settings)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        unfit = await examine(settings)
+    assert (found["redis files"].level, found["redis memory"].level) == (Level.PROBLEM, Level.WARNING)
+    assert unfit["redis"].level is Level.PROBLEM
+    assert "noeviction" in unfit["redis"].seen
+
+
+async def test_a_key_that_is_refused(database_url: str) -> None:
+    async with openai_server() as models:
+        models.always(lambda _call: unauthorized())
+        key = "sk-sesame-0123456789"
+        found = await examine(settings_for(database_url, openai_api_key=key, openai_base_url=models.url))
+    assert found["models: openai"].level in (Level.PROBLEM, Level.SKIPPED)
+    assert key not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "level"),
+    [(0.2, Level.OK), (-3.0, Level.WARNING), (90.0, Level.PROBLEM)],
+    ids=["even", "seconds", "minutes"],
+)
+def test_clocks(skew_s: float, level: Level) -> None:
+    assert _clock(skew_s).level is level
+
+
+def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    python_path = str(Path(gateway.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "doctor", *arguments],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": python_path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_as_json_and_as_a_table(tmp_path: Path, database_url: str, smtp: ScriptedSmtp) -> None:
+    good = {"DATABASE_URL": database_url, "JWT_SECRET": SECRET, "GATEWAY_ROLE": "api"}
+    ended = run(tmp_path, "--json", **good)
+    assert (ended.returncode, ended.stderr) in [(1, ""), (2, "")], "fsync is off in tests"
+    answer = json.loads(ended.stdout)
+    assert answer["status"] in ("warnings", "problems")
+    assert {finding["name"] for finding in answer["findings"]} >= {"settings", "postgresql", "migrations", "disk"}
+    bad = run(tmp_path, DATABASE_URL="mysql://no")
+    assert bad.returncode == Verdict.PROBLEMS
+    assert bad.stdout.startswith("check\tresult\tseen\tto do\nsettings\tproblem\t")
+
+
+async def test_prometheus_and_its_rules(database_url: str) -> None:
+    async def serve(rules: list[dict[str, Any]]) -> Finding:
+        body = json.dumps({"data": {"groups": [{"rules": rules}]}}).encode()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: "
+            writer.write(head + str(len(body)).encode() + b"\r\n\r\n" + body)
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            return (await examine(settings_for(database_url), url))["alerts"]
+
+    alert = {"name": "GatewayDown", "query": "sum(gateway_workers) == 0", "type": "alerting", "health": "ok"}
+    other = alert | {"query": "up == 0"}
+    assert (await serve([other])).level is Level.PROBLEM
+    assert (await serve([alert | {"state": "inactive"}, other])).level is Level.OK
+    assert "GatewayDown" in (await serve([alert | {"state": "firing"}])).seen
+    assert "fail" in (await serve([alert | {"health": "err"}])).seen
