@@ -25,10 +25,10 @@ def environment_file(file: str) -> str:
     return ".env.worker.example" if file == WORKERS else ".env.example"
 
 
-def config(file: str, directory: Path = ROOT, *arguments: str) -> subprocess.CompletedProcess[str]:
+def config(file: str, directory: Path = ROOT, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     compose = program("docker-compose", "docker-compose", suite=TRIXIE)
     command = [compose, "-f", file, "--env-file", ROOT / environment_file(file), "config", *arguments]
-    own = {"PATH": os.defpath, "HOME": str(directory)}
+    own = {"PATH": os.defpath, "HOME": str(directory), **variables}
     return subprocess.run(
         command, cwd=directory, env=own, capture_output=True, text=True, timeout=_TIMEOUT, check=False
     )

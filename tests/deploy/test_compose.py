@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 import subprocess
@@ -33,6 +34,7 @@ from tests.deploy.compositions import (
     services,
 )
 from tests.deploy.rendered import ROOT, Object, the
+from tests.support.web import settings_for
 
 
 def test_all_files_of_the_documents_are_there() -> None:
@@ -176,6 +178,17 @@ def _fits(file: str, name: str, settings: Settings, service: Object) -> None:
         assert {host for host, _ in redis.hosts} <= set(model(file)["services"])
     if redis.form is RedisForm.SENTINEL:
         assert redis.sentinel_password == redis.password
+
+
+@pytest.mark.parametrize(("period", "grace"), [("8h", "28750"), ("2m", "90")], ids=["hours", "spot"])
+@pytest.mark.parametrize("file", ["compose.yaml", WORKERS])
+def test_a_drain_is_as_long_as_it_is_set(file: str, period: str, grace: str) -> None:
+    done = config(file, ROOT, "--format", "json", STOP_GRACE_PERIOD=period, SHUTDOWN_GRACE_S=grace)
+    found = json.loads(done.stdout)["services"]
+    service = found.get("gateway") or found["worker"]
+    settings = settings_for("postgresql://unused/unused", shutdown_grace_s=service["environment"]["SHUTDOWN_GRACE_S"])
+    assert (seconds(service["stop_grace_period"]), settings.shutdown_grace_s) == (seconds(period), int(grace))
+    assert seconds(period) >= int(grace) + 20
 
 
 def _secret_names() -> set[str]:
