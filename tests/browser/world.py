@@ -129,7 +129,7 @@ async def _mails_that_did_not(made: World) -> None:
 
     await eventually(busy, 20, "mails are not under way")
     for number in range(3):
-        await made.send("waiting", f"customer-{number}@later.example", priority=number)
+        await made.send("waiting", f"later-{number}@slow.example", priority=number)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for number in range(2):
         await made.send("delayed", f"customer-{number}@tomorrow.example", scheduledAt=tomorrow)

@@ -171,7 +171,7 @@ def _frame(request: PageRequest, dashboard: Dashboard, page: Page) -> dict[str, 
         "may_write": user is not None and user.may(Scope.ADMIN_WRITE),
         "open_to_all": dashboard.authenticator.open_to_all,
         "mode": dashboard.health.mode,
-        "banners": [*_banners(dashboard, user), *page.banners],
+        "banners": sorted([*_banners(dashboard, user, page), *page.banners], key=lambda one: one.kind != "alert"),
         "done": dashboard.notices.get(request.query_params.get("done", "")),
         "theme": theme if theme in ("light", "dark") else "auto",
         "topics": ",".join(page.topics),
@@ -188,22 +188,23 @@ def notice_name(feature: str, notice: str) -> str:
     return f"{feature}.{notice}"
 
 
-def _banners(dashboard: Dashboard, user: Principal | None) -> list[Banner]:
+def _banners(dashboard: Dashboard, user: Principal | None, page: Page) -> list[Banner]:
+    """That there is no Redis by choice is said on the first page; the mode stands in each page's head."""
     found = []
     match dashboard.health.redis:
         case RedisState.DISCONNECTED:
             since, reason = dashboard.history.down_since, dashboard.history.reason
-            when = f" since {since:%H:%M:%S} UTC" if since else ""
+            when = f" since {since:%Y-%m-%d %H:%M:%S} UTC" if since else ""
             text = (
                 "Jobs are accepted, run and shown from PostgreSQL (direct mode): rate limits, pauses, retries and "
                 "every action here work. Redis is tried four times a second."
             )
             text += f" Last error: {reason}" if reason else ""
             found.append(Banner(kind="alert", title=f"Redis does not answer{when}.", text=text))
-        case RedisState.UNUSED:
+        case RedisState.UNUSED if page.place == "overview":
             text = "No Redis is configured: jobs are taken from PostgreSQL itself."
             found.append(Banner(kind="status", title="Direct mode.", text=text))
-        case RedisState.CONNECTED:
+        case _:
             pass
     if dashboard.authenticator.open_to_all:
         text = "Anyone who can reach this port is an administrator (AUTH_MODE=none)."

@@ -6,6 +6,7 @@ const base = body.dataset.base;
 const topics = body.dataset.topics;
 const LEAST_MS = 2000; // between two looks
 const POLL_MS = 10000;
+let againMs = Number(body.dataset.again) * 1000; // of a page whose end is near: looked at sooner
 // Browsers open six connections to a host: with a stream in each of six tabs the next page would wait for ever.
 const STREAMS = 3;
 const LEASE = "gateway_stream_";
@@ -103,11 +104,13 @@ function update(fresh) {
       replace(mine, theirs);
     }
   }
+  againMs = Number(fresh.body.dataset.again) * 1000;
   const rows = Array.from(fresh.querySelectorAll("table[data-list] tbody tr"));
   const added = rows.filter((row) => !byId(row.id)).length;
   const news = byId("news");
   if (!news) return;
-  const words = added === 1 ? "1 other job · Show" : added + " other jobs · Show";
+  const noun = news.dataset.noun || "job";
+  const words = added + " other " + noun + (added === 1 ? "" : "s") + " · Show";
   news.hidden = !added;
   if (news.firstChild.textContent !== words) news.firstChild.textContent = words;
 }
@@ -183,12 +186,15 @@ function turn() {
 document.addEventListener("visibilitychange", turn);
 window.addEventListener("pagehide", hush);
 window.addEventListener("pageshow", (event) => { if (event.persisted) turn(); });
-setInterval(() => { // a proxy may hold the stream back, and new jobs are not told on it
+async function pass() { // a proxy may hold the stream back, and new jobs are not told on it
   showTimes(document);
-  if (!watching() || !topics) return;
-  listen();
-  look();
-}, POLL_MS);
+  if (watching() && (topics || againMs)) {
+    listen();
+    await look();
+  }
+  setTimeout(pass, againMs || POLL_MS);
+}
+setTimeout(pass, againMs || POLL_MS);
 
 // ---- controls
 
