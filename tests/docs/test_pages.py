@@ -36,7 +36,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # Names in capitals that are no settings of the gateway, and names that look like metrics but are rows' or keys' words.
 OTHER_VARIABLES = {
     "GATEWAY_TOKEN", "GATEWAY_URL", "X_FILE", "JWT_SECRET_FILE", "POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB",
-    "COMPOSE_FILE", "STOP_GRACE_PERIOD", "TEST_DATABASE_URL", "TEST_REDIS_URL", "MODEL_EXAMPLES", "FUZZ_EXAMPLES", "FUZZ_SEED",
+    "COMPOSE_FILE", "STOP_GRACE_PERIOD",
+    "TEST_DATABASE_URL", "TEST_REDIS_URL", "MODEL_EXAMPLES", "FUZZ_EXAMPLES", "FUZZ_SEED",
 }  # fmt: skip
 LOG_WORDS = {"queue_paused", "queue_rebuilt", "queue_limits_changed", "queue_full"}
 
