@@ -35,11 +35,17 @@ def logs(lines: int, follow: bool, only_errors: bool, process: str | None) -> No
         raise CliError(f"There are no logs yet: {_names(paths)}", Exit.NOTHING_MATCHED)
     for line in last_lines(paths, lines):
         _show(line, process)
-    while follow:
+    try:
+        while follow:
+            for follower in followers:
+                for line in follower.new_lines():
+                    _show(line, process)
+            time.sleep(_FOLLOW_S)
+    except KeyboardInterrupt:
+        return
+    finally:
         for follower in followers:
-            for line in follower.new_lines():
-                _show(line, process)
-        time.sleep(_FOLLOW_S)
+            follower.close()
 
 
 def _show(line: str, process: str | None) -> None:

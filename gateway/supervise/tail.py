@@ -44,7 +44,7 @@ def _end_of(file: BinaryIO, number: int) -> list[str]:
 
 
 class Follower:
-    """Lines that are written to ``path`` from now on."""
+    """Lines that are written to ``path`` from now on. Call ``close``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,15 @@ class Follower:
             return
         yield from self._read()
         if self._was_rotated() and self._open():
+            if self._rest:  # the old file ended within a line
+                yield self._rest.decode("utf-8", errors="replace")
+                self._rest = b""
             yield from self._read()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _open(self) -> bool:
         try:

@@ -1,0 +1,286 @@
+"""The supervisor's parts without processes: configuration, back-off, logs, metrics, systemd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
+from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
+from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
+from gateway.supervise.merge import OF_ALL, merged
+from gateway.supervise.notify import Notifier
+from gateway.supervise.restarts import BACKOFF_MAX_S, Restarts
+from gateway.supervise.tail import Follower, last_lines
+from gateway.supervise.unit import Unit
+from gateway.supervise.usage import usage_of
+from tests.support.eventually import eventually
+from tests.support.supervised import total, values
+
+PM2_LIKE = Path(__file__).resolve().parents[2] / "pm2-like" / "ecosystem.toml"
+
+
+def test_the_example_is_what_the_documents_ask_for() -> None:
+    eco = read_ecosystem(PM2_LIKE)
+    assert (eco.name, eco.instances, eco.memory_mark) == ("api-gateway", 4, 1024**3)
+    assert eco.cwd == PM2_LIKE.parents[1]
+    assert (eco.out_file, eco.error_file) == (eco.cwd / "logs" / "out.log", eco.cwd / "logs" / "err.log")
+    assert eco.env == {"GATEWAY_ENV": "production"}
+
+
+def test_what_the_example_calls_a_default_is_one(tmp_path: Path) -> None:
+    empty = tmp_path / "ecosystem.toml"
+    empty.write_text("")
+    shown, default = read_ecosystem(PM2_LIKE), read_ecosystem(empty)
+    moved = {"path": default.path, "cwd": default.cwd, "socket": default.socket}
+    files = {"out_file": default.out_file, "error_file": default.error_file}
+    said_to_differ = {"instances": default.instances, "memory_mark": None, "env": {}}
+    assert msgspec.structs.replace(shown, **moved, **files, **said_to_differ) == default
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("instances = 0", "instances must be a number from 1 to 256"),
+    ('instances = "all"', "instances"),
+    ('max_memory_restart = "lots"', 'max_memory_restart = "lots" is no size; write "1G"'),
+    ('listen_timeout = "60"', 'listen_timeout = "60" is no duration; write "60s"'),
+    ("instance = 4", "unknown field `instance`"),
+    ("[logs]\nretain = -1", "logs.retain"),
+    ('[logs]\nmax_size = "0M"', "logs.max_size"),
+    ('cwd = "nowhere"', "is no directory"),
+    ('name = "a/b"', "name"),
+    (f'socket = "{"x" * 100}"', "name a shorter path"),
+    ("instances = ", "is no TOML"),
+])  # fmt: skip
+def test_a_wrong_file_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "ecosystem.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as wrong:
+        read_ecosystem(file)
+    assert said in str(wrong.value)
+    assert str(file) in str(wrong.value)
+
+
+def test_max_is_one_for_each_core_that_may_be_used() -> None:
+    assert instances_of("max") == len(os.sched_getaffinity(0))
+
+
+def test_the_delay_doubles_up_to_a_bound_and_starts_anew_after_a_good_life() -> None:
+    restarts = Restarts(first_s=0.1, min_uptime_s=30, limit=100, window_s=600)
+    delays = [restarts.crashed(float(now), 1.0) for now in range(12)]
+    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert delays[-1] == BACKOFF_MAX_S
+    assert restarts.crashed(100.0, 30.0) == 0.1
+
+
+def test_too_many_crashes_within_the_window_end_the_trying() -> None:
+    restarts = Restarts(first_s=0.1, min_uptime_s=30, limit=3, window_s=600)
+    assert restarts.crashed(0.0, 1.0) is not None
+    assert restarts.crashed(1.0, 1.0) is not None
+    assert restarts.crashed(602.0, 1.0) is not None, "the first two are forgotten"
+    assert restarts.crashed(603.0, 1.0) is not None
+    assert restarts.crashed(604.0, 1.0) is None
+
+
+def test_each_line_has_its_date_with_the_zone() -> None:
+    now = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+    assert dated(now, "2", "Hello") == "2026-11-22 03:00:00 +00:00 2 | Hello"
+    assert dated(now.astimezone(timezone(timedelta(hours=-3.5))), "1", "x").startswith("2026-11-21 23:30:00 -03:30 1")
+
+
+@pytest.mark.parametrize(("line", "stream"), [
+    ('{"event":"replica_ready","level":"info"}', "out"),
+    ('{"event":"redis_down","level":"warning"}', "err"),
+    ("Traceback (most recent call last):", "err"),
+    ("{no JSON", "err"),
+])  # fmt: skip
+def test_the_log_goes_where_its_level_says(line: str, stream: str) -> None:
+    assert stream_of(line) == stream
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[LogFiles]:
+    made = LogFiles(Files(out=tmp_path / "logs" / "out.log", err=None, max_bytes=2000, retain=2))
+    made.start()
+    yield made
+    made.close()
+
+
+def test_files_rotate_by_size_and_some_are_kept(files: LogFiles, tmp_path: Path) -> None:
+    for number in range(200):
+        files.put("out", "1", f"line {number}")
+    files.put("err", "1", "there is no file for it")
+    files.close()
+    kept = sorted(path.name for path in (tmp_path / "logs").iterdir())
+    assert kept == ["out.log", "out.log.1", "out.log.2"]
+    assert all(path.stat().st_size <= 2000 for path in (tmp_path / "logs").iterdir())
+    assert (tmp_path / "logs" / "out.log").read_text().splitlines()[-1].endswith("1 | line 199")
+    assert (files.lost, files.problem) == (0, None)
+
+
+async def test_a_full_disk_is_said_and_stops_nobody() -> None:
+    files = LogFiles(Files(out=Path("/dev/full"), err=None, max_bytes=0, retain=0))
+    files.start()
+    files.put("out", "1", "Hello")
+    files.put("out", "1", "Hello again")
+    await eventually(lambda: files.lost == 2)
+    assert files.problem == "No space left on device"
+    files.close()
+
+
+async def test_a_disk_that_hangs_costs_lines_and_the_file_says_how_many(tmp_path: Path) -> None:
+    pipe = tmp_path / "out.log"
+    os.mkfifo(pipe)  # opening it hangs until somebody reads
+    files = LogFiles(Files(out=pipe, err=None, max_bytes=0, retain=0))
+    files.start()
+    line = "x" * 60_000
+    for _ in range(BACKLOG_MAX_BYTES // len(line) + 10):
+        files.put("out", "1", line)
+    assert files.lost >= 8
+    assert files.problem == "the disk is too slow"
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.extend(pipe.read_text().splitlines()))
+    reader.start()
+    await eventually(lambda: files.problem is None)
+    files.put("out", "1", "last")
+    files.close()
+    reader.join(10)
+    assert any(f"{files.lost} lines are missing here: the disk is too slow" in line for line in read)
+    assert read[-1].endswith("1 | last")
+
+
+def test_what_a_process_writes_is_cut_into_lines(files: LogFiles, tmp_path: Path) -> None:
+    taker = LineTaker(files, "7", "out")
+    for data in (b"one\ntw", b"o\n\xff", b"\r\nrest"):
+        taker.take(data)
+    taker.end()
+    files.close()
+    lines = [line.partition(" | ")[2] for line in (tmp_path / "logs" / "out.log").read_text().splitlines()]
+    assert lines == ["one", "two", "\ufffd", "rest"]
+    assert list(taker.last) == ["two", "\ufffd", "rest"]
+
+
+def test_the_last_lines_of_all_files_are_in_order_over_rotations(tmp_path: Path) -> None:
+    out, err = tmp_path / "out.log", tmp_path / "err.log"
+    base = datetime(2026, 11, 22, tzinfo=UTC)
+    lines = [dated(base + timedelta(seconds=n), "1", f"line {n}") for n in range(9)]
+    (tmp_path / "out.log.1").write_text("\n".join(lines[:4:2]) + "\n")
+    out.write_text("\n".join(lines[4::2]) + "\n")
+    err.write_text("\n".join(lines[1::2]) + "\n")
+    assert last_lines([out, err], 100) == lines
+    assert last_lines([out, err], 3) == lines[-3:]
+    assert last_lines([out, err], 0) == []
+    assert last_lines([tmp_path / "none"], 5) == []
+
+
+def test_following_goes_on_over_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    path.write_text("old\n")
+    with closing(Follower(path)) as follower:
+        _follow_over_a_rotation(follower, path)
+
+
+def _follow_over_a_rotation(follower: Follower, path: Path) -> None:
+    assert list(follower.new_lines()) == []
+    with path.open("a") as file:
+        file.write("one\ntwo\nhalf")
+    assert list(follower.new_lines()) == ["one", "two"]
+    path.rename(path.with_name("out.log.1"))
+    path.write_text("three\n")
+    assert list(follower.new_lines()) == ["half", "three"]
+
+
+def _exposition(waiting: int, busy: int) -> str:
+    metrics = Metrics()
+    metrics.watch_slots(lambda: {"email-queue": Slots(busy=busy, free=5 - busy)})
+    queue = QueueReading(states={"waiting": waiting}, oldest_waiting_s=1, rate_per_s=10.0, demand_slots=3.0)
+    metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 2}))
+    metrics.email("smtp", "sent")
+    return metrics.text().decode()
+
+
+def test_own_numbers_are_labelled_and_numbers_of_all_stand_once() -> None:
+    found = values(merged({"1": _exposition(9, 1), "2": _exposition(8, 2)}).decode())
+    assert total(found, "gateway_emails_total") == 2
+    assert total(found, "gateway_emails_total", process="2") == 1
+    assert total(found, "gateway_worker_slots", state="busy") == 3
+    assert total(found, "gateway_queue_depth", state="waiting") == 9, "the highest of what they say, no sum"
+    assert total(found, "gateway_workers") == 2
+    assert total(found, "queue_waiting_jobs") == 8.5, "shares of the same queue add up to it"
+
+
+def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
+    queue = QueueReading(states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, demand_slots=1.0, useful_replicas=1)
+    metrics = Metrics()
+    metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}))
+    metrics.watch_budgets(lambda: {"ok": 1})
+    assert {name for name, _ in values(metrics.text().decode())} >= OF_ALL
+
+
+def _unit(**fields: object) -> Unit:
+    given: dict[str, object] = {
+        "name": "api-gateway",
+        "instances": 4,
+        "user": "root",
+        "cwd": Path("/"),
+        "command": f"{sys.executable} -m gateway",
+        "config": PM2_LIKE,
+        "grace_s": 630.0,
+        "port": 3003,
+        "writable": (Path("/var/tmp"),),
+        **fields,
+    }
+    return msgspec.convert(given, Unit)
+
+
+def test_the_unit_drains_for_as_long_as_the_longest_job() -> None:
+    text = _unit().text()
+    for line in ("Type=notify", "KillMode=mixed", "TimeoutStopSec=720", "WatchdogSec=30", "NoNewPrivileges=yes"):
+        assert line in text.splitlines()
+    assert "CAP_NET_BIND_SERVICE" not in text
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in _unit(port=443).text().splitlines()
+    with pytest.raises(ValueError, match="cannot stand in a unit"):
+        _unit(cwd=Path("/srv/my gateway")).text()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "api-gateway.service"
+    unit.write_text(_unit().text())
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "api-gateway.service" in line]) == (0, [])
+    unit.write_text(_unit().text().replace("KillMode=mixed", "KillMode=mixd"))
+    wrong = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert "KillMode" in wrong.stderr or "kill mode" in wrong.stderr, "the check checks"
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        notifier = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "30000000"})
+        notifier.tell(READY=1, STATUS="2 of 2 processes ready")
+        assert systemd.recv(1000) == b"READY=1\nSTATUS=2 of 2 processes ready"
+    Notifier({}).tell(READY=1)
+    notifier.tell(WATCHDOG=1)  # systemd went away
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc on this machine")
+def test_a_process_s_memory_and_time_are_those_of_the_kernel() -> None:
+    found = usage_of(os.getpid())
+    assert found is not None
+    status = Path("/proc/self/status").read_text()
+    rss = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+    assert abs(found.rss_bytes - rss) < 8 * 1024**2
+    assert 0 <= found.cpu_s - sum(os.times()[:2]) + 0.1 < 5
+    assert usage_of(2**22 + 1) is None
