@@ -13,8 +13,8 @@ made() { # file, value
 random() { od -An -N 24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 # The directory is closed to other users of this host; its files are read by the containers' own.
-mkdir -p -m 700 secrets
-mkdir -p -m 755 secrets/gateway
+[ -d secrets ] || mkdir -m 700 secrets
+[ -d secrets/gateway ] || mkdir -m 755 secrets/gateway
 made secrets/POSTGRES_PASSWORD "$(random)"
 made secrets/gateway/DATABASE_URL "postgresql://gateway:$(cat secrets/POSTGRES_PASSWORD)@postgres:5432/gateway"
 made secrets/gateway/REDIS_PASSWORD "$(random)"
