@@ -225,7 +225,7 @@ async def job_of(board: Dashboard, mail_id: str) -> UUID:
 @pytest.mark.parametrize(
     ("tab", "words"),
     [
-        ("html", "Load images of other hosts"),
+        ("html", "Load images"),
         ("text", "Dear Ada in plain words"),
         ("source", "Content-Type: multipart/alternative"),
         ("headers", "Message-ID"),

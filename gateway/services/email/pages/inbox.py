@@ -13,6 +13,7 @@ from gateway.services.email.message import Attachment
 from gateway.services.email.pages.content import TEXT
 from gateway.services.email.pages.mail import SHOWN_MAX
 from gateway.services.email.pages.preview import asks_for_images, preview
+from gateway.services.email.pages.store import Beginning
 from gateway.services.email.queue import EMAIL_QUEUE
 from gateway.services.email.smtp_url import FORM
 
@@ -64,9 +65,9 @@ class InboxPages:
         extra = {
             "path": f"{PATH}/{mail_id}",
             "images": asks_for_images(asked.query),
-            "most": SHOWN_MAX,
             "how": HOW,
-            "source": mail.raw.replace("\r\n", "\n"),
+            "text": Beginning.of(mail.text or "", SHOWN_MAX),
+            "source": Beginning.of(mail.raw.replace("\r\n", "\n"), SHOWN_MAX),
         }
         return View(template="caught.html", title=f"Caught mail {mail_id}", data=data, extra=extra)
 

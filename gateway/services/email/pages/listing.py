@@ -42,7 +42,9 @@ class ListPage:
         extra = {
             "newest": _address(query) if query.get("cursor") else None,
             "tabs": _tabs(query),
+            "here": _address(query),
             "filtered": any(kept.values()),
+            "further": len(found.mails) < SHOWN,
         }
         return View(template="emails.html", title="E-mails", data=data, extra=extra, topics=[f"queue:{EMAIL_QUEUE}"])
 

@@ -16,6 +16,7 @@ from gateway.services.email.pages.check import checks
 from gateway.services.email.pages.content import ContentPages, mail_id_of
 from gateway.services.email.pages.preview import asks_for_images
 from gateway.services.email.pages.store import Beginning, Beside, MailReader
+from gateway.services.email.pages.timeline import steps_of
 from gateway.services.email.queue import EMAIL_QUEUE
 from gateway.services.email.schemas import OPEN_STATUSES, AttachmentView, MailSummary
 from gateway.services.email.service import not_found
@@ -41,18 +42,20 @@ class MailPage:
             raise not_found(mail_id)
         mail, headers = found
         tab = _tab(asked, beside)
+        events = await self._reader.events(mail_id)
         files = await self._store.attachment_views(mail_id)
         data = {
             "mail": msgspec.structs.replace(mail, metadata=masked(mail.metadata, content=asked.user.reads_content)),
             "beside": beside,
             "recipients": await self._store.recipients(mail_id),
-            "events": await self._reader.events(mail_id),
+            "events": events,
             "attempts": await self._reader.attempts(mail_id),
             "attachments": files,
             "headers": _headers(mail, headers),
             "checks": checks(beside, headers, mail.subject),
         }
         extra = {
+            "steps": steps_of(mail, events),
             "tab": tab,
             "tabs": _tabs(tab, files, beside),
             "path": f"/emails/{mail_id}",
@@ -96,9 +99,14 @@ def _tab(asked: Asked, beside: Beside) -> str:
 
 
 def _tabs(chosen: str, files: list[AttachmentView], beside: Beside) -> list[dict[str, Any]]:
-    words = {"html": "HTML", "attachments": f"Attachments {len(files)}" if files else "Attachments"}
+    counts = {"attachments": len(files)}
     return [
-        {"name": name, "word": words.get(name, name.capitalize()), "chosen": name == chosen}
+        {
+            "name": name,
+            "word": "HTML" if name == "html" else name.capitalize(),
+            "count": counts.get(name),
+            "chosen": name == chosen,
+        }
         for name in TABS
         if name != "html" or beside.html_bytes is not None
     ]
