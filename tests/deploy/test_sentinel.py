@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway.infra.redis import command_client
 from tests.deploy.compositions import model
-from tests.deploy.redis_containers import Container, host, needs_loopback_addresses
+from tests.deploy.redis_containers import PASSWORD, Container, host, needs_loopback_addresses
 from tests.deploy.rendered import the
 from tests.support.eventually import eventually
 from tests.support.modes import LONG
+from tests.support.web import settings_for
 
 
 @dataclass
@@ -140,3 +142,20 @@ async def test_servers_find_each_other_fail_over_and_take_a_lost_one_back(three:
     await eventually(back, timeout=40, message="the lost master does not come back as a replica")
     assert "master" not in seen, "its own sentinel slept through the failover"
     await eventually(lambda: {pair.names_master() for pair in three} == {master}, timeout=20)
+    assert await _what_a_gateway_reads(three, "kept") == b"1"
+
+
+async def _what_a_gateway_reads(three: list[Pair], key: str) -> bytes:
+    """By the sentinels alone, as the settings of the manifests have it."""
+    sentinels = ",".join(f"{pair.sentinel.address}:{pair.sentinel.port}" for pair in three)
+    passwords = {"redis_password": PASSWORD, "redis_sentinel_password": PASSWORD}
+    settings = settings_for(
+        "postgresql://unused/unused", redis_url=f"redis://{sentinels}", redis_sentinel_name="mymaster", **passwords
+    )
+    assert settings.queue_redis is not None
+    client = command_client(settings.queue_redis)
+    try:
+        found: bytes = await client.get(key)
+    finally:
+        await client.aclose()
+    return found
