@@ -52,11 +52,17 @@ def drain_replica(replica_id: str | None, here: bool, within: int | None) -> Non
         raise CliError("Name a replica's ID (gateway replicas ls), or --here for those of this machine.", Exit.USAGE)
     with connected() as client:
         ids = _of_this_machine(client) if replica_id is None else [replica_id]
-        query = "" if within is None else f"?withinS={within}"
-        answers = [client.post(f"{PATH}/{segment(one)}/drain{query}")["data"] for one in ids]
+        answers = [_drain(client, one, within) for one in ids]
     if invocation().json:
         return print_json(answers if here else answers[0])
     print_table(["id", "draining"], [[answer["id"], _yes(answer["draining"])] for answer in answers])
+
+
+def _drain(client: Client, replica_id: str, within_s: int | None) -> dict[str, Any]:
+    path = f"{PATH}/{segment(replica_id)}/drain"
+    answer = client.post(path) if within_s is None else client.post(path, withinS=str(within_s))
+    data: dict[str, Any] = answer["data"]
+    return data
 
 
 def _of_this_machine(client: Client) -> list[str]:

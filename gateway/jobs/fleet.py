@@ -14,7 +14,7 @@ from gateway.jobs.records import Records, Replica
 
 log = structlog.get_logger(__name__)
 
-LOOK_S: Final = 15.0
+LOOK_S: Final = 5.0
 _NAMES_MAX: Final = 5  # that a sentence names
 
 

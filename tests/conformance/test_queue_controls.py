@@ -15,7 +15,7 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.controls import Controls
 from gateway.jobs.errors import QueueFull
 from gateway.jobs.job import JobState, NewJob
-from gateway.jobs.presence import Identity, Presence
+from gateway.jobs.presence import HAND_BACK_S, Identity, Presence
 from gateway.jobs.waiting import Reason, Waiting
 from tests.support.engine import QUEUE, TASK, Replica, Script, policy, rate, replica
 from tests.support.eventually import eventually
@@ -251,6 +251,35 @@ async def test_a_drained_replica_takes_no_job_and_finishes_its_own(make: Make, p
         assert (await one.engine.get(left)).state is JobState.WAITING
         reasons = await Waiting(pool).of_queue(await one.engine.queue_status(QUEUE), await one.engine.replicas())
         assert [why.reason for why in reasons] == [Reason.NO_WORKER]
+        two = await make(name="replica-2")
+        await two.work()
+        await eventually(lambda: two.settled("completed"))
+    finally:
+        await presence.stop()
+
+
+async def test_a_replica_that_must_go_hands_back_what_cannot_end_in_time(
+    make: Make, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.presence.BEAT_S", 0.05)
+    gate = Gate()
+    one = await make(queue=policy(concurrency=2), script=Script(behave=gate))
+    await one.work()
+    presence = presence_of(one, "replica-1")
+    await presence.start()
+    try:
+        job_id = await one.submit("slow")
+        await eventually(lambda: gate.running == 1)
+        controls = controls_of(one, pool)
+        assert await controls.request_drain("replica-1", 3600)
+        await eventually(lambda: presence.leaving is not None)
+        assert gate.running == 1, "it may still end"
+        assert await controls.request_drain("replica-1", HAND_BACK_S)
+        await eventually(lambda: gate.running == 0)
+        await eventually(lambda: one.settled("interrupted"))
+        job = await one.engine.get(job_id)
+        assert (job.state, job.attempts, job.stalls) == (JobState.WAITING, 0, 0)
+        gate.open.set()
         two = await make(name="replica-2")
         await two.work()
         await eventually(lambda: two.settled("completed"))
