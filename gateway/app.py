@@ -40,7 +40,13 @@ def create_app(runtime: Runtime) -> Litestar:
 
     history = RedisHistory()
     runtime.events.subscribe(history.on_event)
-    dashboard = Dashboard(runtime, authenticator, history, runtime.features)
+    dashboard = Dashboard(
+        runtime,
+        authenticator,
+        history,
+        runtime.features,
+        known_token=runtime.dev.token if runtime.dev.open_door else None,
+    )
     access = channel_access(runtime.features, runtime.engine.registry)
     clients = Clients(settings, runtime.realtime.hub, authenticator, access, runtime.metrics.realtime)
 

@@ -65,9 +65,11 @@ _STOP_S = 5.0  # for all components together
 @dataclass(frozen=True, slots=True)
 class DevOptions:
     """What only ``gateway dev`` gives: a bearer token that is no JWT, answers without a model where no provider has a
-    key, the inbox of caught mails, and further routes (the same as JSON)."""
+    key, the inbox of caught mails, and further routes (the same as JSON). ``open_door``: everybody on this machine knows
+    the token, so the dashboard signs in with one click."""
 
     token: str | None = None
+    open_door: bool = False
     demo_models: bool = False
     inbox: Inbox | None = None
     routes: tuple[object, ...] = ()
@@ -230,6 +232,7 @@ class Runtime:
                     raise StartError(f"PostgreSQL refused DATABASE_URL: {error}") from error
                 if not is_unavailable(error):
                     raise
+                self.metrics.postgres(False)
                 reason = f"PostgreSQL does not answer: {error}"
             if reason is None:
                 return

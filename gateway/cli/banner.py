@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway import __version__
+from gateway.cli.dev import DEV_TOKEN
 from gateway.cli.instance import DevFile
 from gateway.services.email.routes import EMAILS_PATH
 from gateway.settings import QUEUES
+from gateway.web.dashboard import ADDRESS
 from gateway.web.docs import DOCS_PATH
 
 TRY_BODY = {"to": "you@example.com", "subject": "Hello", "text": "It works"}
@@ -64,6 +66,7 @@ def for_people(facts: DevFacts) -> str:
     mode = "direct mode (set REDIS_URL for more than one process)" if facts.redis_url is None else "dispatched by Redis"
     lines = {
         "API": f"{facts.url:<32}docs at {DOCS_PATH}",
+        "Dashboard": f"{facts.url}{ADDRESS}: {_way_in(facts)}",
         "Mail": f"inbox at {facts.inbox_url}: nothing leaves this machine",
         "Queues": f"{', '.join(facts.queues)} · {mode}",
         "Data": f"{facts.data_dir}/ (kept between runs; `gateway dev --reset` to start over)",
@@ -84,6 +87,10 @@ def for_people(facts: DevFacts) -> str:
     )
 
 
+def _way_in(facts: DevFacts) -> str:
+    return "one click signs in" if facts.token == DEV_TOKEN else "sign in with your token"
+
+
 def for_programs(facts: DevFacts) -> str:
     """One ``key=value`` line for each fact; values are quoted as a shell would read them."""
     return "\n".join(f"{name}={shlex.quote(str(value))}" for name, value in for_json(facts).items())
@@ -93,6 +100,7 @@ def for_json(facts: DevFacts) -> dict[str, Any]:
     return {
         "version": __version__,
         "url": facts.url,
+        "dashboard": facts.url + ADDRESS,
         "inbox": facts.inbox_url,
         "queues": ",".join(facts.queues),
         "mode": "direct" if facts.redis_url is None else "queue",

@@ -53,7 +53,7 @@ def dev(port: int | None, host: str, token: str | None, with_redis: bool, reset:
                 raise
             message = f"gateway dev needs {error.name}, which is not installed here. Run: uv sync --group dev"
             raise CliError(message) from error
-        return run_dev(data_dir, WhatToRun(host, chosen, token or DEV_TOKEN, with_redis))
+        return run_dev(data_dir, WhatToRun(host, chosen, token or DEV_TOKEN, with_redis, open_door=not token))
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

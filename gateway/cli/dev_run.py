@@ -53,6 +53,7 @@ class WhatToRun:
     port: int
     token: str
     with_redis: bool
+    open_door: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,9 @@ async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
             write_dev_file(data_dir.path, facts)
             show(banner.facts_of(facts, data_dir.path, what.token))
 
-        options = DevOptions(what.token, demo_models=True, inbox=sandbox, routes=tuple(inbox_routes(sandbox)))
+        options = DevOptions(
+            what.token, what.open_door, demo_models=True, inbox=sandbox, routes=tuple(inbox_routes(sandbox))
+        )
         return await serve(settings, ready=ready, dev=options)
     except StartError as error:
         raise CliError(str(error), code="cannot_start") from error

@@ -75,6 +75,7 @@ def test_what_is_no_moment(text: str) -> None:
 def test_the_banner_has_the_facts_and_a_curl_that_a_shell_reads() -> None:
     text = banner.for_people(facts())
     assert "  API         http://localhost:3003           docs at /docs\n" in text
+    assert "  Dashboard   http://localhost:3003/admin/queues: one click signs in\n" in text
     assert "direct mode" in text
     command = shlex.split(text.partition("Try it")[2].partition("Ctrl+C")[0])
     assert command[:4] == ["curl", "-X", "POST", "http://localhost:3003/api/v1/emails"]

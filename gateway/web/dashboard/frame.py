@@ -94,12 +94,13 @@ class LoginTries:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What the pages know of the gateway beside its ledger."""
+    """What the pages know of the gateway beside its ledger. ``known_token``: one that is no secret, in development."""
 
     health: HealthSource
     authenticator: Authenticator
     history: RedisHistory
     features: tuple[Feature, ...] = ()
+    known_token: str | None = None
     tries: LoginTries = field(default_factory=LoginTries)
 
     @cached_property

@@ -23,7 +23,7 @@ AnyRequest = Request[Any, Any, Any]
 
 @get("/login", opt={"access": PUBLIC}, include_in_schema=False)
 async def login_page(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]:
-    return respond(request, dashboard, _page(_local(request.query_params.get("next", ""))))
+    return respond(request, dashboard, _page(dashboard, _local(request.query_params.get("next", ""))))
 
 
 @post("/login", opt={"access": PUBLIC}, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
@@ -34,13 +34,13 @@ async def sign_in(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]
     wait_s = dashboard.tries.wait_s(address)
     if wait_s > 0:
         seconds = math.ceil(wait_s)
-        shown = respond(request, dashboard, _page(wanted, f"Too many tries. Wait {seconds} s.", 429))
+        shown = respond(request, dashboard, _page(dashboard, wanted, f"Too many tries. Wait {seconds} s.", 429))
         shown.headers["Retry-After"] = str(seconds)
         return shown
     refusal = await _refusal(dashboard, token)
     if refusal is not None:
         dashboard.tries.failed(address)
-        return respond(request, dashboard, _page(wanted, refusal, 403))
+        return respond(request, dashboard, _page(dashboard, wanted, refusal, 403))
     answer = Redirect(base(request) + wanted.removeprefix(ADDRESS), status_code=303)
     answer.set_cookie(session_cookie(request, token))
     return answer
@@ -68,9 +68,9 @@ async def _refusal(dashboard: Dashboard, token: str) -> str | None:
     return None
 
 
-def _page(wanted: str, refusal: str | None = None, status: int = 200) -> Page:
-    data = {"next": wanted, "refusal": refusal}
-    return Page(template="login.html", title="Sign in", place="login", data=data, status=status)
+def _page(dashboard: Dashboard, wanted: str, refusal: str | None = None, status: int = 200) -> Page:
+    data, extra = {"next": wanted, "refusal": refusal}, {"known_token": dashboard.known_token}
+    return Page(template="login.html", title="Sign in", place="login", data=data, status=status, extra=extra)
 
 
 def _local(wanted: str) -> str:
