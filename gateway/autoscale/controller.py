@@ -46,6 +46,7 @@ class Autoscaler:
                 await asyncio.sleep(interval_s)
 
     async def once(self, client: httpx.AsyncClient) -> Pass:
+        await self._fleet.look()
         now, before, urls = self._clock(), self._fleet.size, list(self._fleet.urls)
         scrapes = await asyncio.gather(*(scrape(client, url) for url in urls))
         busy = {url: found.busy for url, found in zip(urls, scrapes, strict=True) if found is not None}

@@ -1,4 +1,5 @@
-"""Hands of the autoscaler: processes on this host that it starts and drains itself, or a command that scales."""
+"""Hands of the autoscaler: processes on this host that it starts and drains itself, those of a supervisor, or a command
+that scales."""
 
 from __future__ import annotations
 
@@ -7,9 +8,14 @@ import shlex
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import structlog
+
+from gateway.supervise import client
+from gateway.supervise.messages import Process as Supervised
+from gateway.supervise.messages import Request
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +35,10 @@ class Fleet(Protocol):
     @property
     def urls(self) -> Sequence[str]:
         """Addresses whose ``/metrics`` is read; those of draining replicas are not among them."""
+        ...
+
+    async def look(self) -> None:
+        """Called before each pass: somebody else may have changed the number, or a process may be new."""
         ...
 
     async def scale(self, wanted: int, busy: Mapping[str, float]) -> None:
@@ -65,6 +75,9 @@ class ProcessFleet:
     @property
     def urls(self) -> list[str]:
         return [instance.url for instance in self.running]
+
+    async def look(self) -> None:
+        """Its processes are watched as they live."""
 
     async def scale(self, wanted: int, busy: Mapping[str, float]) -> None:
         while len(self.running) < wanted:
@@ -131,6 +144,9 @@ class CommandFleet:
     def urls(self) -> Sequence[str]:
         return self._urls
 
+    async def look(self) -> None:
+        """What the command did is not known."""
+
     async def scale(self, wanted: int, busy: Mapping[str, float]) -> None:
         command = [part.replace("{replicas}", str(wanted)) for part in self._command]
         try:
@@ -141,3 +157,45 @@ class CommandFleet:
         if code:
             raise ScaleFailed(f"{shlex.join(command)} ended with {code}")
         self._size = wanted
+
+
+class SupervisedFleet:
+    """The processes of a running ``gateway supervise``, which is asked at ``socket``. Fewer: the least busy ones are
+    named to it; they leave the shared port and finish their jobs. Call ``look`` first."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._size = 0
+        self._ready: list[Supervised] = []
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def urls(self) -> list[str]:
+        return [process.url for process in self._ready if process.url is not None]
+
+    async def look(self) -> None:
+        """A supervisor that does not answer leaves everything as it was seen last: nothing is scraped then, and nothing
+        is changed."""
+        try:
+            status = await client.status(self._socket)
+        except client.NotRunning as error:
+            log.warning("supervisor_away", reason=str(error))
+            return
+        self._size = status.instances
+        self._ready = [process for process in status.processes if process.state == "ready"]
+
+    async def scale(self, wanted: int, busy: Mapping[str, float]) -> None:
+        order = sorted(self._ready, key=lambda process: busy.get(process.url or "", 0.0))
+        leave = tuple(process.number for process in order[: max(0, self._size - wanted)])
+        try:
+            await client.ask(self._socket, Request(do="scale", to=str(wanted), leave=leave), _told)
+        except (client.NotRunning, client.Declined) as error:
+            raise ScaleFailed(str(error)) from error
+        self._size = wanted
+
+
+def _told(text: str) -> None:
+    log.info("supervisor", told=text)

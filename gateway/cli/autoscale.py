@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ from gateway.cli.errors import CliError, Exit
 from gateway.cli.loop import run_loop
 from gateway.cli.output import print_json
 from gateway.cli.ports import is_free
+from gateway.cli.supervise_config import read_config
 
 if TYPE_CHECKING:
     from gateway.autoscale.controller import Pass
@@ -58,16 +60,22 @@ class Wanted:
 )
 @click.option("--compose", metavar="SERVICE", help="Scale this service of the compose file in this directory.")
 @click.option("--command", metavar="COMMAND", help="Scale with a command of yours; {replicas} is the number.")
+@click.option(
+    "--supervised",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Scale the running `gateway supervise` of this ecosystem.toml.",
+)
 @click.option("--scrape", metavar="URL", multiple=True, help="Where a replica answers, for --compose and --command.")
 @click.option("--replicas", type=click.IntRange(1), help="How many run now, for --compose and --command (else --min).")
 @click.option(
     "--base-port", type=click.IntRange(1, 65_000), default=3003, show_default=True, help="First port of processes here."
 )
-def autoscale(scrape: tuple[str, ...], base_port: int, **options: Any) -> int:
+def autoscale(scrape: tuple[str, ...], base_port: int, supervised: Path | None, **options: Any) -> int:
     """Keep as many replicas as the queues can use, by the algorithm of Kubernetes' autoscaler.
 
-    Without --compose and --command it runs `gateway serve` processes on this host itself, on ports from --base-port on,
-    and ends the least busy ones with SIGTERM: they finish their jobs. Ctrl+C or SIGTERM drains all of them.
+    Without --supervised, --compose and --command it runs `gateway serve` processes on this host itself, on ports from
+    --base-port on, and ends the least busy ones with SIGTERM: they finish their jobs. Ctrl+C or SIGTERM drains all.
     """
     from gateway.autoscale.fleet import CommandFleet, ProcessFleet
     from gateway.infra.log import configure_logging
@@ -79,6 +87,10 @@ def autoscale(scrape: tuple[str, ...], base_port: int, **options: Any) -> int:
     if wanted.minimum > wanted.maximum:
         raise CliError(f"--min {wanted.minimum} is more than --max {wanted.maximum}", Exit.USAGE)
     line = _command(options["compose"], options["command"])
+    if supervised is not None:
+        if line is not None:
+            raise CliError("--supervised excludes --compose and --command", Exit.USAGE)
+        return run_loop(_of_supervisor(supervised, wanted))
     if line is None:
         serve = [sys.executable, "-m", "gateway", "serve", "--port", "{port}"]
         fleet = ProcessFleet(serve, _ports(base_port), os.environ)
@@ -87,6 +99,18 @@ def autoscale(scrape: tuple[str, ...], base_port: int, **options: Any) -> int:
         raise CliError("--compose and --command need --scrape URL: where a replica's /metrics is", Exit.USAGE)
     urls = [url.rstrip("/").removesuffix("/metrics") for url in scrape]
     return run_loop(_until_told(CommandFleet(line, urls, options["replicas"] or wanted.minimum), wanted, None))
+
+
+async def _of_supervisor(file: Path, wanted: Wanted) -> int:
+    from gateway.autoscale.fleet import SupervisedFleet
+
+    fleet = SupervisedFleet(read_config(file).socket)
+    await fleet.look()
+    if not fleet.size:
+        raise CliError(
+            f"No supervisor runs for {file}. Start it with: gateway supervise --config {file}", Exit.UNREACHABLE
+        )
+    return await _until_told(fleet, wanted, None)
 
 
 def _command(compose: str | None, command: str | None) -> str | None:

@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
+from gateway.autoscale.fleet import ScaleFailed, SupervisedFleet
 from gateway.dev_servers import free_port
 from gateway.supervise.client import Declined
 from gateway.supervise.messages import Process, Request
@@ -254,6 +255,38 @@ async def test_monit_shows_the_processes_in_a_terminal(supervised: Supervised) -
             process.kill()
             await process.wait()
         os.close(ours)
+
+
+async def test_the_autoscaler_scales_a_supervisor_and_names_the_idle(supervised: Supervised) -> None:
+    fleet = SupervisedFleet(supervised.socket)
+    await fleet.look()
+    assert (fleet.size, len(fleet.urls)) == (2, 2)
+    busy = {fleet.urls[0]: 3.0, fleet.urls[1]: 0.0}
+    await fleet.scale(1, busy)
+    (kept,) = [one for one in (await supervised.status()).processes if one.state == "ready"]
+    assert kept.url == fleet.urls[0], "the idle one left"
+    await fleet.look()
+    assert (fleet.size, fleet.urls) == (1, [kept.url])
+    await fleet.scale(2, {})
+    await supervised.ready(2)
+    with pytest.raises(ScaleFailed, match="not from 1 to"):
+        await fleet.scale(0, {})
+
+
+async def test_the_autoscaler_keeps_its_minimum_of_a_supervisor(supervised: Supervised) -> None:
+    command = [sys.executable, "-m", "gateway", "autoscale", "--supervised", str(supervised.file)]
+    bounds = ["--min", "1", "--max", "3", "--down-after", "0", "--interval", "0.2"]
+    process = await asyncio.create_subprocess_exec(*command, *bounds, env=supervised.environment)
+    try:
+        await eventually(lambda: _wants(supervised, 1), 30, "idle processes stay")
+    finally:
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await _wants(supervised, 1), "the supervisor's processes outlive the autoscaler"
+
+
+async def _wants(supervised: Supervised, number: int) -> bool:
+    return (await supervised.status()).instances == number
 
 
 async def test_when_the_supervisor_is_killed_its_processes_leave_the_port_and_drain(

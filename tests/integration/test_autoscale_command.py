@@ -117,6 +117,8 @@ def _object(lines: Iterator[str]) -> str:
     (["--command", "scale {replicas}"], "need --scrape URL"),
     (["--command", "scale", "--scrape", "http://localhost:1"], "must hold {replicas}"),
     (["--command", "a", "--compose", "worker"], "exclude each other"),
+    (["--supervised", "e.toml", "--compose", "worker"], "excludes --compose and --command"),
+    (["--supervised", "no-such.toml"], "no-such.toml: No such file"),
 ])  # fmt: skip
 def test_wrong_usage_is_explained(options: list[str], said: str) -> None:
     done = subprocess.run(
