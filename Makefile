@@ -19,7 +19,7 @@ unexport VIRTUAL_ENV
 export UV_SYSTEM_CERTS ?= true
 
 # How many tests run at the same time.
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help autoscale-demo dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
 
@@ -32,14 +32,15 @@ dev: sync-dev ## Run it here, with PostgreSQL and an inbox; ARGS="--redis --port
 migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="status"
 	@exec $(BIN)/gateway migrate $(ARGS)
 
-# Most tests wait for processes: two at a time take little more than half the time. Each has servers of its own, unless
-# yours are named: then one after the other.
+# Most tests wait for processes: more at a time than there are processors lose nothing. Each worker has servers of its
+# own, unless yours are named: then one after the other.
 test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
 	@$(BIN)/pytest -n $(if $(TEST_DATABASE_URL)$(TEST_REDIS_URL),0,$(JOBS)) --dist loadfile $(ARGS)
 
 fault: sync ## Kill, stop and cut servers: the tests, random histories, then random faults; RUNS=200, SEED=1 for these alone
 	@$(if $(SEED),,$(BIN)/pytest -m fault $(ARGS))
 	@$(if $(SEED),,MODEL_EXAMPLES=500 $(BIN)/pytest tests/conformance/test_state_machine.py)
+	@$(if $(SEED),,FUZZ_EXAMPLES=15 $(BIN)/pytest tests/acceptance/test_openapi_fuzz.py)
 	@RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m tests.fault.chaos
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -26,6 +27,8 @@ from gateway.infra.postgres import open_pool
 from tests.support.databases import execute, own_database, with_database
 from tests.support.fork_server import close_fork_server
 
+MEMORY = Path("/dev/shm")  # noqa: S108  Linux's; containers often have 64 MB of it
+ROOM_BYTES = 2 << 30
 _numbers = count(1)
 
 
@@ -36,6 +39,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
             item.add_marker(pytest.mark.skip(reason="long: make fault"))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of tests live to the end: nobody need look through them again and again
 
 
 def pytest_sessionfinish() -> None:
@@ -63,8 +70,11 @@ def no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    """A directory that the servers' user may enter (those of pytest itself are private to ours)."""
-    directory = Path(tempfile.mkdtemp(prefix="gateway-test-"))
+    """A directory that the servers' user may enter (those of pytest itself are private to ours).
+
+    In memory where there is room: a database for each test is a thousand files, and a busy disk makes tests wait.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="gateway-test-", dir=MEMORY if _has_room(MEMORY) else None))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
@@ -175,6 +185,10 @@ def own_valkey(server_directory: Path) -> Iterator[Callable[[], EmbeddedValkey]]
     yield start
     for server in started:
         server.stop()
+
+
+def _has_room(directory: Path) -> bool:
+    return os.access(directory, os.W_OK) and shutil.disk_usage(directory).free >= ROOM_BYTES
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -190,7 +190,7 @@ def mode_redis_url(request: pytest.FixtureRequest) -> str | None:
 @pytest.mark.timeout(0 if EXAMPLES else 600)  # one that fails is made small first
 def test_B_E_F_H_every_history_ends_as_the_model_says(database_url: str, mode_redis_url: str | None) -> None:
     profile = settings(
-        max_examples=EXAMPLES or 100,
+        max_examples=EXAMPLES or 30,
         stateful_step_count=60 if EXAMPLES else 50,
         derandomize=not EXAMPLES,
         print_blob=True,
