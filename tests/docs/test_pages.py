@@ -14,8 +14,9 @@ from opentelemetry.sdk import environment_variables as opentelemetry_variables
 
 from docs import generate
 from gateway.cli.root import COMMANDS
-from gateway.services.email.sandbox import INBOX_PATH
-from gateway.settings import setting_rows
+from gateway.runtime import DevOptions, Runtime
+from gateway.services.email.sandbox import INBOX_PATH, Sandbox
+from gateway.settings import Settings, setting_rows
 from gateway.web.dashboard import ADDRESS, HANDLERS
 from gateway.web.realtime import SOCKET_PATH
 
@@ -36,7 +37,7 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # Names in capitals that are no settings of the gateway, and names that look like metrics but are rows' or keys' words.
 OTHER_VARIABLES = {
     "GATEWAY_TOKEN", "GATEWAY_URL", "X_FILE", "JWT_SECRET_FILE", "POSTGRES_PASSWORD", "POSTGRES_USER", "POSTGRES_DB",
-    "COMPOSE_FILE", "STOP_GRACE_PERIOD",
+    "COMPOSE_FILE", "STOP_GRACE_PERIOD", "SMTP_URL",
     "TEST_DATABASE_URL", "TEST_REDIS_URL", "MODEL_EXAMPLES", "FUZZ_EXAMPLES", "FUZZ_SEED",
 }  # fmt: skip
 LOG_WORDS = {"queue_paused", "queue_rebuilt", "queue_limits_changed", "queue_full"}
@@ -62,8 +63,18 @@ def names_of_tests() -> frozenset[str]:
 def routes() -> frozenset[str]:
     paths = {path for _, path, _, _ in asyncio.run(generate.route_rows())}
     paths |= {f"{ADDRESS}{path}".rstrip("/") for handler in HANDLERS for path in handler.paths}
+    paths |= asyncio.run(_brought_paths())
     paths = {re.sub(r":\w+}", "}", path) for path in paths}
     return frozenset(paths | {"/docs", "/openapi.json", SOCKET_PATH, INBOX_PATH, f"{INBOX_PATH}/{{mail_id}}"})
+
+
+async def _brought_paths() -> set[str]:
+    """Of the pages that features bring to the dashboard, those of the development inbox too."""
+    settings = Settings.model_validate(generate.EXAMPLE_SETTINGS)
+    runtime = await Runtime.open(settings, DevOptions(inbox=Sandbox()))
+    await runtime.pool.close()
+    brought = [feature.pages for feature in runtime.features if feature.pages is not None]
+    return {f"{ADDRESS}{one.path}" for pages in brought for one in (*pages.pages, *pages.actions)}
 
 
 def test_the_generated_parts_are_current() -> None:
