@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.settings import Settings
 from gateway.web.tokens import mint_token
 from tests.support.eventually import eventually
-from tests.support.fork_server import ForkedProcess, fork_server
+from tests.support.fork_server import ROOT, ForkedProcess, fork_server
 
 SECRET = "mX2vQ9sLw4Rk7TzB1nYc6HdJ0pGfE8ua"
 _LISTENING = re.compile(r"^listening on http://[^ ]+:(\d+)$", re.MULTILINE)
@@ -114,9 +114,9 @@ class GatewayProcess:
 def _started(
     arguments: list[str], log: Path, environment: Mapping[str, str]
 ) -> ForkedProcess | subprocess.Popen[bytes]:
-    if "LD_PRELOAD" not in environment:
+    if "LD_PRELOAD" not in environment and environment.get("PYTHONPATH", str(ROOT)) == str(ROOT):
         return fork_server().start(arguments, log, log.parent, environment)
-    # A library is loaded before all others only by a new program.
+    # A library is loaded before all others, and another version's code is read, only by a new program.
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "gateway", *arguments],
