@@ -88,6 +88,7 @@ def _full_registry() -> Metrics:
     metrics.model_call("openai", "answered", 1.0)
     metrics.model_spent("general", "gpt-5-mini", tokens=(100, 20), cost_micros=65)
     metrics.model_misfit("general", "gpt-5-mini")
+    metrics.postgres(True)
     metrics.redis(True)
     metrics.redis_seen(RedisFitness(evicts=False, memory=(1, 2)))
     metrics.clock_skew(0.0)

@@ -24,6 +24,7 @@ from gateway.infra.redis_check import RedisFitness
 
 STALE_S: Final = 30.0
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+_EMAIL_OUTCOMES: Final = ("sent", "retry", "rejected", "paused", "unknown")
 
 
 class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +78,7 @@ class Metrics:
             ["transport", "outcome"],
             registry=self._registry,
         )
+        self._transports: set[str] = set()
         models = ModelMetrics(self._registry)
         self.model_call, self.model_spent, self.model_misfit = models.call, models.spent, models.misfit
         self._switches()
@@ -87,12 +89,15 @@ class Metrics:
         self._fallback = Gauge(
             "gateway_fallback_active", "1 while Redis is set but jobs are taken from PostgreSQL.", registry=into
         )
-        self._postgres = Gauge("gateway_postgres_up", "1 while PostgreSQL answers.", registry=into)
         self._lag = Gauge(
             "gateway_event_loop_lag_seconds", "Longest delay of the event loop in the last 15 s.", registry=into
         )
 
     def email(self, transport: str, outcome: str) -> None:
+        if transport not in self._transports:
+            self._transports.add(transport)
+            for possible in _EMAIL_OUTCOMES:  # from 0, so that the first refusal is seen as an increase
+                self._emails.labels(transport, possible)
         self._emails.labels(transport, outcome).inc()
 
     def fallback(self, active: bool) -> None:
@@ -110,7 +115,7 @@ class Metrics:
         self._gauges.clock_skew = seconds
 
     def postgres(self, up: bool) -> None:
-        self._postgres.set(up)
+        self._gauges.postgres_up = up
 
     def event_loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)
@@ -137,6 +142,7 @@ class _QueueGauges(Collector):
         self._clock = clock
         self._readings: Readings | None = None
         self._read_at = 0.0
+        self.postgres_up: bool | None = None  # written by Metrics.postgres
         self.redis_up: bool | None = None  # written by Metrics.redis
         self.fitness: RedisFitness | None = None  # written by Metrics.redis_seen
         self.clock_skew: float | None = None  # written by Metrics.clock_skew
@@ -148,6 +154,8 @@ class _QueueGauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield self._slots()
+        if self.postgres_up is not None:
+            yield _gauge("gateway_postgres_up", "1 while PostgreSQL answers.", [], [((), float(self.postgres_up))])
         if self.redis_up is not None:
             yield _gauge("gateway_redis_up", "1 while Redis answers.", [], [((), float(self.redis_up))])
         if self.fitness is not None and self.redis_up is not False:

@@ -73,6 +73,7 @@ async def test_every_documented_name_is_there(database_url: str) -> None:
         assert name in names, name
     assert not [name for name in names if name.endswith("_created")]
     assert 'gateway_emails_total{outcome="sent",transport="smtp"} 1.0' in text
+    assert 'gateway_emails_total{outcome="rejected",transport="smtp"} 0.0' in text
     assert samples["gateway_postgres_up", ()] == 1
     assert samples["queue_rate_limit_per_second", ("email-queue",)] == 10
     assert samples["gateway_worker_slots", ("email-queue", "free")] == 5
@@ -109,6 +110,15 @@ async def test_the_shares_of_two_replicas_add_up_to_the_queue(database_url: str)
     assert shares == [2.5, 2.5]
 
 
+async def test_a_process_that_has_never_reached_postgres_says_so(
+    own_postgres: Callable[[], EmbeddedPostgres],
+) -> None:
+    server = own_postgres()
+    server.stop()
+    async with serving(settings_for(server.dsn, **OFF), wait=False) as (_, runtime):
+        await eventually(lambda: b"gateway_postgres_up 0.0" in runtime.metrics.text())
+
+
 async def test_without_postgres_the_scrape_answers_at_once(own_postgres: Callable[[], EmbeddedPostgres]) -> None:
     server = own_postgres()
     await migrate(server.dsn)
@@ -124,7 +134,8 @@ def test_old_readings_are_absent_never_zero() -> None:
     now = [0.0]
     metrics = Metrics(clock=lambda: now[0])
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=2, free=3)})
-    assert "queue_waiting_jobs" not in metrics.text().decode()
+    for unknown in ("queue_waiting_jobs", "gateway_postgres_up", "gateway_redis_up", "gateway_clock_skew_seconds"):
+        assert unknown not in metrics.text().decode()
     queue = QueueReading(states={"waiting": 7, "active": 1}, oldest_waiting_s=3.0, rate_per_s=None)
     metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 2}))
     assert parsed(metrics.text().decode())["queue_waiting_jobs", ("email-queue",)] == 3.5
