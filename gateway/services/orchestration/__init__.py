@@ -50,8 +50,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
     runs = run_parts(platform, Sources(projects, agents, analyses, github, budgets))
     suggestions = Suggestions(platform.pool, projects)
     triggers = triggers_of(platform, projects, agents, runs.runs)
-    usage = Usage(platform.pool)
-    shown = Shown(PageStore(platform.pool), runs.runs, agents, approvals, budgets, usage)
+    shown = Shown(PageStore(platform.pool), runs.runs, agents, approvals, budgets)
     return Feature(
         name="orchestration",
         queues=(orchestration_policy(platform.settings),),
@@ -60,7 +59,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             analysis_routes(projects, analyses),
             project_routes(ProjectDesk(platform.pool, projects, budgets, agents, github.allowed)),
             agent_routes(agents),
-            usage_routes(usage, projects),
+            usage_routes(Usage(platform.pool), projects),
             action_routes(approvals, ActionConfigs(platform.pool, projects)),
             suggestion_routes(suggestions),
             runs.routes,

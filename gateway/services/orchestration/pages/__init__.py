@@ -18,7 +18,6 @@ from gateway.services.orchestration.pages.runs_page import RunsPage
 from gateway.services.orchestration.pages.store import PageStore
 from gateway.services.orchestration.pages.usage_page import UsagePage
 from gateway.services.orchestration.starting import Runs
-from gateway.services.orchestration.usage import Usage
 
 _NOTICES: Final = {
     "run-cancel": "Cancelled. A run that is at work ends within about a second; what it has done stays.",
@@ -37,7 +36,6 @@ class Shown:
     agents: Agents
     approvals: Approvals
     budgets: Budgets
-    usage: Usage
 
 
 def orchestration_pages(shown: Shown) -> FeaturePages:
@@ -57,7 +55,7 @@ def orchestration_pages(shown: Shown) -> FeaturePages:
             Page(path="/runs/{run_id:str}/steps/{position:str}", place="runs", load=run.raw, content=True),
             Page(path="/approvals", place="approvals", load=approvals.load, query=approvals_page.QUERY),
             Page(path="/approvals/{action_id:str}", place="approvals", load=approvals.one),
-            Page(path="/usage", place="usage", load=UsagePage(shown.store, shown.usage).load, query=usage_page.QUERY),
+            Page(path="/usage", place="usage", load=UsagePage(shown.store).load, query=usage_page.QUERY),
         ),
         actions=(
             Action(path="/runs/{run_id:str}/cancel", act=run.cancel, access=operate),

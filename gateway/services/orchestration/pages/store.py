@@ -26,6 +26,7 @@ STEPS_SHOWN: Final = 200
 ACTIONS_SHOWN: Final = 100  # of one run
 REPEATS_SHOWN: Final = 20
 PROJECTS_OFFERED: Final = 100
+DAYS_SHOWN: Final = 500  # rows of usage, each of a day, a project and a model
 COUNTED: Final = 100  # actions that wait
 NEWEST: Final = UUID(int=2**128 - 1)
 
@@ -174,6 +175,11 @@ class PageStore:
         """The newest ones, and ``chosen``, by name."""
         rows = await self._pool.fetch(SQL["projects_named"], PROJECTS_OFFERED, chosen)
         return [(row["id"], row["name"]) for row in rows]
+
+    async def usage(self, since: datetime, until: datetime, project_id: UUID | None) -> list[dict[str, Any]]:
+        """Rows of the statement, at most ``DAYS_SHOWN``."""
+        rows = await self._pool.fetch(SQL["usage_days"], since, until, project_id, DAYS_SHOWN)
+        return [dict(row) for row in rows]
 
     async def names_of(self, projects: Sequence[UUID]) -> dict[UUID, str]:
         rows = await self._pool.fetch(SQL["project_names"], list(projects))
