@@ -33,7 +33,7 @@ def text_of(overlay: str) -> str:
 
 @cache
 def _parsed(overlay: str) -> str:
-    return json.dumps([found for found in yaml.safe_load_all(text_of(overlay)) if found])
+    return json.dumps([found for found in yaml.load_all(text_of(overlay), yaml.CSafeLoader) if found])
 
 
 def objects(overlay: str) -> list[Object]:
