@@ -17,7 +17,7 @@ from gateway.access import Role, Scope
 from gateway.services.email.pages.preview import POLICY, POLICY_WITH_IMAGES
 from gateway.web.keys import create_key
 from tests.support.eventually import eventually
-from tests.support.pages import ORIGIN, PAGES, Dashboard, Document
+from tests.support.pages import ORIGIN, PAGES, Dashboard, Document, statements
 from tests.support.smtp_server import Answer, ScriptedSmtp
 from tests.support.web import ADMIN, serving, settings_for
 
@@ -187,6 +187,15 @@ async def test_a_look_by_text_says_how_far_it_went(board: Dashboard, monkeypatch
     assert "2 mails looked at, there are more" in page.text
     further = next(link for link in page.links() if "cursor=" in link)
     assert mails_on(await board.page(further.removeprefix(PAGES))) == [oldest]
+
+
+async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    mail_id = await scheduled(board, html="<p>x</p>")
+    paths = {"/emails": 2, f"/emails/{mail_id}": 7, f"/emails/{mail_id}?tab=text": 8, f"/emails/{mail_id}/body": 2}
+    for path, most in paths.items():
+        with statements(monkeypatch) as counted:
+            await board.http.get(PAGES + path)
+        assert 0 < len(counted) <= most, (path, counted)
 
 
 async def test_a_mail_shows_all_that_is_known_of_it(board: Dashboard) -> None:
@@ -515,6 +524,18 @@ async def test_forms_of_other_pages_are_refused(board: Dashboard) -> None:
     evil = {**ORIGIN, "Origin": "https://evil.example"}
     assert (await board.http.post(f"{PAGES}/emails/{mail_id}/cancel", headers=evil)).status_code == 403
     assert await status_of(board, mail_id) == "scheduled"
+
+
+async def test_the_queue_says_before_a_stop_whether_it_is_empty(board: Dashboard) -> None:
+    later = await board.pool.fetchval("SELECT count(*) FROM jobs WHERE queue = 'email-queue' AND state = 'delayed'")
+    await scheduled(board)
+    assert f"Nothing runs, 0 wait, {later + 1} are delayed." in (await board.page("/queue/email")).text
+    assert "the queue is empty. No replica drains." in (await board.page("/queue/orchestration")).text
+    await board.pool.execute("UPDATE replicas SET draining = true")
+    try:
+        assert "1 of 1 replicas that take its jobs drain." in (await board.page("/queue/email")).text
+    finally:
+        await board.pool.execute("UPDATE replicas SET draining = false")
 
 
 HOSTILE_HTML = {

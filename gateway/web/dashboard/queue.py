@@ -45,11 +45,19 @@ async def queue_page(
     queue = queue_name(platform, name)
     query = dict(request.query_params.items())
     async with asyncio.timeout(READ_S):
-        rows = await queue_rows(platform, await platform.engine.replicas())
+        replicas = await platform.engine.replicas()
+        rows = await queue_rows(platform, replicas)
         detail = await queue_detail(platform, queue)
         found = await listing(platform, queue, query, request.user)
     row = next(row for row in rows if row.name == queue)
-    data = {"queue": detail, "row": row, "tabs": tabs_of(row.counts, found.status), "listing": found}
+    takers = [replica for replica in replicas if queue in replica.slots]
+    data = {
+        "queue": detail,
+        "row": row,
+        "replicas": {"live": len(takers), "draining": sum(replica.draining for replica in takers)},
+        "tabs": tabs_of(row.counts, found.status),
+        "listing": found,
+    }
     page = Page(
         template="queue.html",
         title=queue,
