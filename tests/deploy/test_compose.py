@@ -18,7 +18,7 @@ from gateway import __version__
 from gateway.cli.root import COMMANDS, root
 from gateway.settings import RedisForm, Settings
 from gateway.settings.loading import load
-from gateway.settings.names import KNOWN, NAMES
+from gateway.settings.names import KNOWN, NAMES, unknown_names
 from tests.deploy.compositions import (
     FILES,
     WORKERS,
@@ -209,6 +209,7 @@ def test_the_examples_hold_settings_and_what_the_files_ask_for(file: str) -> Non
     of_all = asked | {name for other in FILES for name in re.findall(r"\$\{(\w+)", (ROOT / other).read_text("utf-8"))}
     assert every - KNOWN - of_all == set()
     assert not every & _secret_names()
+    assert unknown_names(every) == {}, "containers get all of them: no warning at each start"
     assert {name for name in asked if "${" + name + ":?" in text} <= example
 
 
