@@ -67,11 +67,12 @@ class Servers:
 
 def run_dev(data_dir: DataDir, what: WhatToRun) -> int:
     """Run until a signal. Returns the exit code. Raises CliError; servers that were started are stopped in any case."""
+    sandbox = AnnouncingSandbox(outlet=_outlet())
     with _servers(data_dir, what.with_redis) as servers:
         with explained(servers.database_url):
             run_loop(migrate(servers.database_url, on_progress=told))
         try:
-            return run_loop(_serve(data_dir, what, servers))
+            return run_loop(_serve(data_dir, what, servers, sandbox))
         finally:
             remove_dev_file(data_dir.path)
 
@@ -186,8 +187,7 @@ def _outlet() -> SmtpPool | None:
         raise CliError(f"SMTP_URL {error}", code="invalid_settings") from None
 
 
-async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers) -> int:
-    sandbox = AnnouncingSandbox(outlet=_outlet())
+async def _serve(data_dir: DataDir, what: WhatToRun, servers: Servers, sandbox: AnnouncingSandbox) -> int:
     await sandbox.start()
     watching = asyncio.create_task(keep_running(servers.watched), name="keep-servers-running")
     try:

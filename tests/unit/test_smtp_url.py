@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from gateway.cli.dev_data import DataDir
+from gateway.cli.dev_run import WhatToRun, run_dev
+from gateway.cli.errors import CliError
 from gateway.services.email.smtp_url import smtp_at
 
 
@@ -33,3 +38,12 @@ def test_what_is_no_address_is_refused_without_its_password(url: str) -> None:
 def test_a_user_comes_with_a_password() -> None:
     with pytest.raises(ValueError, match="a user without a password"):
         smtp_at("smtp://u@mail.example")
+
+
+def test_gateway_dev_refuses_another_address_before_it_starts_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTP_URL", "mail.example:25")
+    with pytest.raises(CliError, match="SMTP_URL is not the address of an SMTP server"):
+        run_dev(DataDir(tmp_path), WhatToRun(host="127.0.0.1", port=0, token="dev", with_redis=False, open_door=False))
+    assert not list(tmp_path.iterdir())
