@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import shutil
 import tempfile
@@ -27,7 +26,7 @@ from gateway.infra.postgres import open_pool
 from tests.support.databases import execute, own_database, with_database
 from tests.support.fork_server import close_fork_server
 
-MEMORY = Path("/dev/shm")  # noqa: S108  Linux's; containers often have 64 MB of it
+MEMORY = Path("/dev/shm")  # Linux's; containers often have 64 MB of it
 ROOM_BYTES = 2 << 30
 _numbers = count(1)
 
@@ -39,10 +38,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
             item.add_marker(pytest.mark.skip(reason="long: make fault"))
-
-
-def pytest_collection_finish() -> None:
-    gc.freeze()  # thousands of tests live to the end: nobody need look through them again and again
 
 
 def pytest_sessionfinish() -> None:

@@ -11,8 +11,10 @@ import pytest
 from bench.__main__ import measures
 from bench.goals import GOALS, WITH_PEERS, Goal, derived, table
 from bench.peers import compared
+from tests.support.modes import LONG
 
 
+@LONG
 def test_every_measure_runs_and_every_goal_is_measured() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "--short"], capture_output=True, text=True, check=False)
 
@@ -21,6 +23,15 @@ def test_every_measure_runs_and_every_goal_is_measured() -> None:
     assert list(measured) == list(measures(short=True))
     assert "not measured" not in table(GOALS, derived(measured))
     assert table(GOALS, derived(measured)) in done.stderr
+
+
+def test_one_measure_of_each_kind_runs() -> None:
+    names = ["submit_queue", "boot", "runs"]
+    command = [sys.executable, "-m", "bench", "--short", *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["measure"] for line in done.stdout.splitlines()] == names
 
 
 def test_our_side_of_the_comparison_with_others_runs() -> None:

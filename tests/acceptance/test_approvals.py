@@ -22,7 +22,7 @@ from tests.support.dev_process import gateway as gateway_command
 from tests.support.eventually import eventually
 from tests.support.gateway_process import GatewayProcess, token
 from tests.support.github_data import Act, Call, Reply
-from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
+from tests.support.modes import WITH_REDIS, WITH_REDIS_ALWAYS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.run_rows import RunRow, asks, project_row, run_row
 from tests.support.smtp_server import ScriptedSmtp
 
@@ -60,6 +60,7 @@ async def lift_limits(gateway: GatewayProcess, team: Acting, **limits: Any) -> N
         assert answer.status_code == 201, answer.text
 
 
+@WITH_REDIS_ALWAYS
 async def test_approved_actions_are_done_and_the_run_is_complete(team: Acting, smtp: ScriptedSmtp) -> None:
     gateway = await team.start()
     number = team.repository.add_issue("It breaks")
@@ -130,6 +131,7 @@ async def test_a_person_may_change_the_arguments(team: Acting, smtp: ScriptedSmt
     assert message.recipients == ["bob@example.com"]
 
 
+@WITHOUT_REDIS_ALWAYS
 async def test_of_many_who_decide_at_once_one_does(team: Acting) -> None:
     first, second = await team.start(), await team.start()
     run = await team.answered(ISSUE)
@@ -165,6 +167,7 @@ async def test_approvals_survive_a_restart_and_hold_no_slot(team: Acting) -> Non
     assert action["status"] == "executed"
 
 
+@WITHOUT_REDIS_ALWAYS
 async def test_a_kill_between_githubs_answer_and_ours_does_not_double(team: Acting, mode: str) -> None:
     """A comment in one mode, an issue in the other."""
     number = team.repository.add_issue("It breaks")
@@ -195,6 +198,7 @@ async def test_a_kill_between_githubs_answer_and_ours_does_not_double(team: Acti
     assert len(team.hub.writes()) == 1
 
 
+@WITH_REDIS_ALWAYS
 async def test_a_kill_in_the_middle_of_many_approvals_loses_and_doubles_nothing(
     team: Acting, smtp: ScriptedSmtp
 ) -> None:
@@ -227,6 +231,7 @@ async def test_a_kill_in_the_middle_of_many_approvals_loses_and_doubles_nothing(
     assert sorted(row["to_addresses"][0] for row in made) == sorted(action["arguments"]["to"][0] for action in actions)
 
 
+@WITH_REDIS_ALWAYS
 async def test_limits_hold_over_both_replicas_when_it_comes_to_doing(team: Acting) -> None:
     first, second = await team.start(), await team.start()
     numbers = [team.repository.add_issue(f"Issue {n}") for n in range(8)]

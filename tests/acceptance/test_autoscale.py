@@ -96,14 +96,11 @@ async def jobs(pool: asyncpg.Pool) -> dict[str, int]:  # type: ignore[type-arg]
     return {row["state"]: row["n"] for row in await pool.fetch("SELECT state, count(*) AS n FROM jobs GROUP BY 1")}
 
 
-each_signal = pytest.mark.parametrize("signal", [Signal.WAITING, pytest.param(Signal.DEMAND, marks=LONG)])
-
-
 async def test_sixty_constant_jobs_stay_at_the_minimum(database_url: str, pool: asyncpg.Pool) -> None:  # type: ignore[type-arg]
     async with running(ScriptedSmtp()) as smtp, trial(database_url, smtp, Signal.WAITING) as made:
         (await made.client.post(f"{made.fleet.urls[0]}/api/v1/admin/queues/email-queue/pause")).raise_for_status()
         await made.submit(60)
-        await made.passed(8)
+        await made.passed(4)
         assert await jobs(pool) == {"waiting": 60}
         assert made.passes[-1].wishes == [2], "60 jobs, 50 for each"
         assert set(made.sizes) == {MINIMUM}
@@ -134,7 +131,8 @@ async def test_a_burst_scales_out_and_back_and_no_job_is_lost(
         assert await pool.fetchval("SELECT count(*) FROM jobs WHERE attempts <> 1 OR stalls <> 0") == 0
 
 
-@each_signal
+@LONG
+@pytest.mark.parametrize("signal", [Signal.WAITING, Signal.DEMAND])
 async def test_a_burst_that_the_rate_limit_holds_back_does_not_scale(
     signal: Signal,
     database_url: str,

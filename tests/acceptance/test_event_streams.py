@@ -18,7 +18,7 @@ from gateway.realtime.service import Realtime
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Cluster, gateways
 from tests.support.gateway_process import GatewayProcess, token
-from tests.support.modes import WITHOUT_REDIS
+from tests.support.modes import WITH_REDIS_ALWAYS, WITHOUT_REDIS
 from tests.support.realtime import event_source, replica_of_channels, sound
 from tests.support.smtp_server import ScriptedSmtp
 
@@ -39,6 +39,7 @@ async def connected(gateway: GatewayProcess, number: int) -> bool:
     return bool(await gateway.metric("gateway_realtime_connections", kind="sse") == number)
 
 
+@WITH_REDIS_ALWAYS
 async def test_a_stream_goes_on_at_another_replica_where_the_killed_one_stopped(
     cluster: Cluster, pool: Pool, mode_redis_url: str | None
 ) -> None:

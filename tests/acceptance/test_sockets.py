@@ -24,7 +24,7 @@ from gateway.web.tokens import mint_token
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Cluster, HoldingSmtp, gateways, running
 from tests.support.gateway_process import SECRET, bearer, token
-from tests.support.modes import WITHOUT_REDIS
+from tests.support.modes import WITH_REDIS_ALWAYS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.realtime import SocketClient, replica_of_channels, socket, sound
 from tests.support.smtp_server import ScriptedSmtp
 
@@ -50,6 +50,7 @@ async def subscribe(client: SocketClient, channel: str = WATCHED, **fields: Any)
     return await client.ask("subscribed", action="subscribe", channel=channel, **fields)
 
 
+@WITH_REDIS_ALWAYS
 async def test_what_any_process_tells_reaches_sockets_of_all_and_goes_on_elsewhere_after_a_kill(
     cluster: Cluster, pool: Pool, mode_redis_url: str | None
 ) -> None:
@@ -74,6 +75,7 @@ async def test_what_any_process_tells_reaches_sockets_of_all_and_goes_on_elsewhe
         assert [message["n"] for message in await far.count(60)] == [*range(60)], "and who was not cut has them all too"
 
 
+@WITHOUT_REDIS_ALWAYS
 async def test_the_ends_of_jobs_are_told_to_whoever_sent_the_mail(cluster: Cluster, mode: str) -> None:
     api, worker = await cluster.start(), await cluster.start(GATEWAY_ROLE="all")
     async with socket(api.url, "user") as mine, socket(api.url, "viewer") as watching:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, gateways
 from tests.support.gateway_process import GatewayProcess
-from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
+from tests.support.modes import WITH_REDIS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.openai_server import openai_server
 from tests.support.people import data
 from tests.support.smtp_server import ScriptedSmtp
@@ -56,6 +56,7 @@ async def judged(gateway: GatewayProcess, schedule: str) -> list[dict[str, Any]]
     return found
 
 
+@WITHOUT_REDIS_ALWAYS
 async def test_two_processes_make_one_run_of_each_tick(cluster: Cluster, pool: asyncpg.Pool[asyncpg.Record]) -> None:
     first, second = await cluster.start(), await cluster.start()
     schedules = [await scheduled(first, await project_of(second), "general") for _ in range(6)]

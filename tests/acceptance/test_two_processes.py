@@ -16,7 +16,7 @@ from gateway.infra.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Cluster, HoldingSmtp, gateways, running
 from tests.support.gateway_process import GatewayProcess
-from tests.support.modes import WITH_REDIS, WITHOUT_REDIS
+from tests.support.modes import WITH_REDIS, WITH_REDIS_ALWAYS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.smtp_server import ScriptedSmtp
 
 BULL_BOARD = ["active", "waiting", "completed", "failed"]
@@ -97,6 +97,7 @@ async def test_D_the_rate_limit_holds_over_both(cluster: Cluster) -> None:
     assert min(spans) >= 0.5, "a fourth start within a window"
 
 
+@WITH_REDIS_ALWAYS
 async def test_one_accepts_and_the_other_sends(cluster: Cluster, mode: str) -> None:
     api = await cluster.start(GATEWAY_ROLE="api")
     waiting = await cluster.submit_many(3)
@@ -113,6 +114,7 @@ async def test_one_accepts_and_the_other_sends(cluster: Cluster, mode: str) -> N
     assert {one["role"] for one in await live_replicas(api)} == {"api", "worker"}
 
 
+@WITHOUT_REDIS_ALWAYS
 async def test_G_a_stopping_process_serves_http_and_finishes_its_mail(
     tmp_path: Path, database_url: str, holding: HoldingSmtp, mode_redis_url: str | None
 ) -> None:

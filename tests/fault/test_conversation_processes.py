@@ -17,7 +17,7 @@ from tests.support.conversations import PROFILES, researcher, stage_of
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, gateways
 from tests.support.gateway_process import GatewayProcess, token
-from tests.support.modes import BOTH_MODES, WITHOUT_REDIS
+from tests.support.modes import LONG, WITH_REDIS_ALWAYS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.openai_server import Answer, Call, OpenAIServer, Reply, Silence, openai_server
 from tests.support.people import data, refused
 from tests.support.realtime import socket
@@ -55,7 +55,7 @@ async def ended(process: GatewayProcess, accepted: dict[str, Any], status: str =
     return await eventually(check, 30)
 
 
-@BOTH_MODES
+@WITH_REDIS_ALWAYS
 async def test_one_replica_takes_the_question_another_answers_it_and_both_tell(
     cluster: Cluster, provider: OpenAIServer, mode: str
 ) -> None:
@@ -87,7 +87,7 @@ async def test_one_replica_takes_the_question_another_answers_it_and_both_tell(
     refused(await front.admin.get(f"/api/messages/{accepted['messageId']}"), 404, "not_found")
 
 
-@BOTH_MODES
+@WITHOUT_REDIS_ALWAYS
 async def test_A_a_killed_process_has_one_iteration_repeated_and_nothing_is_paid_twice(
     cluster: Cluster, provider: OpenAIServer, mode: str
 ) -> None:
@@ -116,7 +116,7 @@ async def test_A_a_killed_process_has_one_iteration_repeated_and_nothing_is_paid
     assert found["usage"]["inputTokens"] == 600, "each iteration that was recorded, once"
 
 
-@BOTH_MODES
+@WITH_REDIS_ALWAYS
 async def test_A_a_killed_process_has_its_chat_message_answered_by_another(
     cluster: Cluster, provider: OpenAIServer, mode: str
 ) -> None:
@@ -152,6 +152,7 @@ async def test_who_keeps_showing_tokens_is_checked_all_the_same(cluster: Cluster
         await eventually(let_go, 10, "new tokens put the check off")
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_who_ends_while_the_ledger_is_away_takes_an_answer_along(
     tmp_path: Path,

@@ -10,7 +10,14 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.gateway import QUEUE, Accepted, Cluster, HoldingSmtp, leader
 from tests.support.gateway_process import GatewayProcess
-from tests.support.modes import BOTH_MODES, LONG, WITH_REDIS, WITHOUT_REDIS
+from tests.support.modes import (
+    BOTH_MODES,
+    LONG,
+    WITH_REDIS,
+    WITH_REDIS_ALWAYS,
+    WITHOUT_REDIS,
+    WITHOUT_REDIS_ALWAYS,
+)
 from tests.support.smtp_server import HANG, Answer
 
 pytestmark = pytest.mark.fault
@@ -54,7 +61,7 @@ async def all_sent_after_one_stall(cluster: Cluster, held: list[Accepted]) -> No
         assert (outcomes(shown), shown["uncertain"]) == (["unknown", "sent"], True), "it may have been sent"
 
 
-@BOTH_MODES
+@WITH_REDIS_ALWAYS
 async def test_A_F_mails_of_a_killed_process_are_sent_by_the_other(cluster: Cluster, smtp: HoldingSmtp) -> None:
     chores = await start_leader(cluster)
     killed, held = await five_in_the_hands_of_one(cluster, smtp)
@@ -144,7 +151,7 @@ async def test_B_a_process_that_froze_changes_nothing_when_it_wakes(cluster: Clu
     assert len(smtp.messages) == 3
 
 
-@BOTH_MODES
+@WITHOUT_REDIS_ALWAYS
 async def test_A_G_sigterm_under_load_loses_nothing_and_charges_nothing(cluster: Cluster, smtp: HoldingSmtp) -> None:
     smtp.script.delay_s = 0.02
     stopped, other = await cluster.start(), await cluster.start()

@@ -15,7 +15,7 @@ from gateway.infra.migrate import migrate
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, HoldingSmtp, gateways
 from tests.support.gateway_process import GatewayProcess
-from tests.support.modes import BOTH_MODES, WITHOUT_REDIS
+from tests.support.modes import LONG, WITH_REDIS_ALWAYS, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 from tests.support.openai_server import Answer, OpenAIServer, openai_server
 from tests.support.people import data
 from tests.support.realtime import EventSource
@@ -87,7 +87,7 @@ def called(provider: OpenAIServer) -> list[str]:
     return [agent_of(call) for call in provider.calls]
 
 
-@BOTH_MODES
+@WITHOUT_REDIS_ALWAYS
 async def test_a_killed_process_s_run_goes_on_at_the_step_that_was_not_done(
     agents: Cluster, provider: OpenAIServer
 ) -> None:
@@ -107,6 +107,7 @@ async def test_a_killed_process_s_run_goes_on_at_the_step_that_was_not_done(
     assert found["usage"]["inputTokens"] == 300, "what the killed call cost nobody knows"
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_processes_killed_again_and_again_pay_each_step_once(agents: Cluster, provider: OpenAIServer) -> None:
     """Each is killed as soon as a step of it is recorded and the next one is being asked."""
@@ -165,7 +166,7 @@ async def test_an_answer_that_came_while_postgres_was_away_is_kept(
         assert (found["status"], found["steps"][0]["output"]["summary"]) == ("completed", "Paid for")
 
 
-@BOTH_MODES
+@WITH_REDIS_ALWAYS
 async def test_a_client_follows_a_run_over_two_replicas_and_misses_nothing(
     agents: Cluster, provider: OpenAIServer
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gateway.infra.uuid7 import uuid7
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster
-from tests.support.modes import BOTH_MODES, WITHOUT_REDIS
+from tests.support.modes import LONG, WITHOUT_REDIS, WITHOUT_REDIS_ALWAYS
 
 pytestmark = pytest.mark.fault
 PATH = "/api/v1/admin/schedules"
@@ -76,7 +76,7 @@ def each_second_once(found: dict[str, list[datetime]], first: dict[str, datetime
         assert ticks == [first[name] + timedelta(seconds=n) for n in range(len(ticks))], name
 
 
-@BOTH_MODES
+@WITHOUT_REDIS_ALWAYS
 async def test_A_processes_killed_while_ticking_lose_no_tick_and_double_none(
     cluster: Cluster, database_url: str
 ) -> None:
@@ -103,6 +103,7 @@ async def test_A_processes_killed_while_ticking_lose_no_tick_and_double_none(
     each_second_once(found, first)
 
 
+@LONG
 @WITHOUT_REDIS
 async def test_B_a_process_that_froze_while_ticking_doubles_nothing(cluster: Cluster, database_url: str) -> None:
     frozen = await cluster.start()
