@@ -185,13 +185,22 @@ async def test_a_killed_process_is_replaced_and_its_jobs_are_done(
 
     await eventually(is_busy)
     os.kill(victim.pid, signal.SIGKILL)
-    after = await supervised.ready(2)
-    assert victim.pid not in {one.pid for one in after}
+    await eventually(lambda: _is_gone(supervised, victim), message="the victim is still among them")
+    await supervised.ready(2)
     smtp.script.delay_s = 0
     wanted = {f"killed-{number}@example.com" for number in range(10)}
     arrived = lambda: {one for message in smtp.messages for one in message.recipients} >= wanted  # noqa: E731
     await eventually(arrived, 30, "the jobs of the killed process")
+    connection = await asyncpg.connect(ledger.url)
+    try:
+        await eventually(lambda: _all_completed(connection), 30, "jobs are left")
+    finally:
+        await connection.close()
     assert "ended with -9" in supervised.log or '"exit_code":-9' in supervised.log
+
+
+async def _is_gone(supervised: Supervised, victim: Process) -> bool:
+    return victim.pid not in {one.pid for one in (await supervised.status()).processes}
 
 
 @pytest.mark.parametrize(("wanted", "said"), [
@@ -273,6 +282,7 @@ async def test_the_autoscaler_scales_a_supervisor_and_names_the_idle(supervised:
         await fleet.scale(0, {})
 
 
+@LONG
 async def test_the_autoscaler_keeps_its_minimum_of_a_supervisor(supervised: Supervised) -> None:
     command = [sys.executable, "-m", "gateway", "autoscale", "--supervised", str(supervised.file)]
     bounds = ["--min", "1", "--max", "3", "--down-after", "0", "--interval", "0.2"]
