@@ -21,7 +21,7 @@ export UV_SYSTEM_CERTS ?= true
 # How many tests run at the same time.
 JOBS ?= 3
 
-.PHONY: help autoscale-demo dev test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
+.PHONY: help autoscale-demo browser dev screenshots test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,15 +33,22 @@ migrate: sync-dev ## Bring the database in DATABASE_URL to this version; ARGS="s
 	@exec $(BIN)/gateway migrate $(ARGS)
 
 # Most tests wait for processes: more at a time than there are processors lose nothing. Each worker has servers of its
-# own, unless yours are named: then one after the other.
+# own, unless yours are named: then one after the other. In the order of the files: xdist's own, those with the fewest
+# tests last, leaves the slowest for the end.
 test: sync ## All tests on real servers that it starts itself; ARGS="-k name"
-	@$(BIN)/pytest -n $(if $(TEST_DATABASE_URL)$(TEST_REDIS_URL),0,$(JOBS)) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(if $(TEST_DATABASE_URL)$(TEST_REDIS_URL),0,$(JOBS)) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fault: sync ## Kill, stop and cut servers: the tests, random histories, then random faults; RUNS=200, SEED=1 for these alone
 	@$(if $(SEED),,$(BIN)/pytest -m fault $(ARGS))
 	@$(if $(SEED),,MODEL_EXAMPLES=500 $(BIN)/pytest tests/conformance/test_state_machine.py)
 	@$(if $(SEED),,FUZZ_EXAMPLES=15 $(BIN)/pytest tests/acceptance/test_openapi_fuzz.py)
 	@RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m tests.fault.chaos
+
+browser: sync ## The dashboard in a real browser, all of it; ARGS="-k tabs"
+	@$(BIN)/pytest -m 'fault or not fault' tests/browser $(ARGS)
+
+screenshots: sync ## Photograph the dashboard again, for README and docs
+	@$(BIN)/python -m tests.browser.screenshots
 
 bench: sync ## Measure; one JSON line each; ARGS="submit"
 	@$(BIN)/python -m bench $(ARGS)
