@@ -130,17 +130,25 @@ class LogFiles:
         if file is None:
             return
         try:
-            if self._untold:
-                missing = f"{self._untold} lines are missing here: {self.problem}"
-                file.emit(_record(dated(datetime.now().astimezone(), "supervisor", missing)))
-                self._untold = 0
+            self._tell_of_missing(file)
             file.emit(_record(text))
         except OSError as error:
             file.let_go()
             with self._changed:
                 self._missing(error.strerror or type(error).__name__)
-        else:
-            self.problem = None
+            return
+        with self._changed:
+            if not self._untold:
+                self.problem = None
+
+    def _tell_of_missing(self, file: _File) -> None:
+        with self._changed:
+            untold, why = self._untold, self.problem
+        if untold:
+            missing = f"{untold} lines are missing here: {why}"
+            file.emit(_record(dated(datetime.now().astimezone(), "supervisor", missing)))
+            with self._changed:
+                self._untold -= untold
 
     def _missing(self, why: str) -> None:
         self.lost += 1

@@ -20,7 +20,8 @@ from gateway.supervise.child import Inheritance
 from gateway.supervise.logs import LineTaker, LogFiles
 from gateway.supervise.usage import Usage, usage_of
 
-ASK_S = 0.1
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 _ASK_TIMEOUT_S = 5.0
 _BACKLOG = 128
 
@@ -128,6 +129,7 @@ class Process:
 
     async def until_ready(self, client: httpx.AsyncClient) -> None:
         """Raises ``Ended``."""
+        pause_s = _FIRST_PAUSE_S
         while True:
             if not self.alive:
                 raise Ended(f"it ended with {self.exit_code.result()}: {self.last_words}")
@@ -135,7 +137,8 @@ class Process:
                 answer = await client.get(f"{self.url}/health/ready", timeout=_ASK_TIMEOUT_S)
                 if answer.is_success:
                     break
-            await asyncio.wait([self.exit_code], timeout=ASK_S)
+            await asyncio.wait([self.exit_code], timeout=pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.25)
         if self.state is State.STARTING:
             self.state = State.READY
 

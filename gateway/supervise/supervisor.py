@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +97,7 @@ class Supervisor:
     def _reap(self) -> None:
         """Ours first; then, as process 1 of a container, whatever lost its parent."""
         self._pool.reap()
-        ours = {process.pid for process in self._pool.processes}
-        while (ended := _ended_child()) is not None and ended not in ours:
-            os.waitpid(ended, 0)
+        reap_others({process.pid for process in self._pool.processes})
 
     async def _reload(self) -> None:
         try:
@@ -152,6 +151,12 @@ class Supervisor:
             logs_lost=logs.lost,
             logs_problem=logs.problem,
         )
+
+
+def reap_others(ours: AbstractSet[int]) -> None:
+    """Wait for children that ended and are not among ``ours``, whose exit codes somebody else takes."""
+    while (ended := _ended_child()) is not None and ended not in ours:
+        os.waitpid(ended, 0)
 
 
 def _ended_child() -> int | None:

@@ -22,6 +22,7 @@ from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles
 from gateway.supervise.merge import OF_ALL, merged
 from gateway.supervise.notify import Notifier
 from gateway.supervise.restarts import BACKOFF_MAX_S, Restarts
+from gateway.supervise.supervisor import reap_others
 from gateway.supervise.tail import Follower, last_lines
 from gateway.supervise.unit import Unit
 from gateway.supervise.usage import usage_of
@@ -273,6 +274,24 @@ def test_systemd_is_told(tmp_path: Path) -> None:
         assert systemd.recv(1000) == b"READY=1\nSTATUS=2 of 2 processes ready"
     Notifier({}).tell(READY=1)
     notifier.tell(WATCHDOG=1)  # systemd went away
+
+
+def test_process_1_reaps_what_lost_its_parent_and_leaves_ours_alone() -> None:
+    """Ours are reaped by those who started them, who want to know their exit codes."""
+    foreign = _ended()
+    reap_others(set())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(foreign, 0)
+    own = _ended()
+    reap_others({own})
+    assert os.waitpid(own, 0) == (own, 0)
+
+
+def _ended() -> int:
+    """A process that ended and was not waited for."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc on this machine")
