@@ -13,6 +13,7 @@ from gateway.jobs.deadlines import EXPIRE_POLL_S, Deadlines
 from gateway.jobs.duties import DAY_S, HOUR_S, Duty, in_batches, own_duties
 from gateway.jobs.fleet import LOOK_S, FleetWatch
 from gateway.jobs.groups import SWEEP_S, Groups
+from gateway.jobs.history import LEVELS_S
 from gateway.jobs.maintenance import Chore, Chores
 from gateway.jobs.operations import POLL_S
 from gateway.jobs.records import Records
@@ -29,6 +30,8 @@ def common_chores(platform: Platform, records: Records, groups: Groups, features
         Chore("groups", SWEEP_S, groups.sweep),
         Chore("group starts", _GROUPS_S, groups.prune),
         Chore("operations", POLL_S, platform.inspector.operations.work),
+        Chore("history", LEVELS_S, platform.inspector.history.levels),
+        platform.inspector.history.duty(),
         Chore("fleet", LOOK_S, FleetWatch(records).look),
         Duty("prune answers", "Deletes answers kept for Idempotency-Key.", HOUR_S, partial(prune_answers, pool)),
         *_audit(platform),

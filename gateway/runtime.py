@@ -110,6 +110,7 @@ class Runtime:
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events, self._groups)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
         inspector = Inspector(pool, self.engine, self._store, self.dispatcher)
+        self.events.subscribe(inspector.history.on_event)
         self._models = open_models(settings, pool, self.metrics, demo=self.dev.demo_models)
         self.realtime = Realtime(settings, pool, self.dispatcher, self.events, self.metrics.realtime)
         schedules, told = Schedules(pool, self.engine), (self.realtime.publisher, self.realtime.hub)
@@ -259,6 +260,7 @@ class Runtime:
             self.controls,
             self.engine.backlog,
             self.presence,
+            self.platform.inspector.history,
             MetricsRefresher(self.metrics, self.engine, self),
             self.loop_lag,
             LoopWatchdog(),

@@ -14,6 +14,7 @@ from gateway.infra.uuid7 import uuid7
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.engine import Engine
 from gateway.jobs.errors import EngineError, UnknownTask, WrongState
+from gateway.jobs.history import History
 from gateway.jobs.job import JobRecord, JobState
 from gateway.jobs.operations import Operations
 from gateway.jobs.records import Records
@@ -57,6 +58,7 @@ class Inspector:
     def __init__(self, pool: asyncpg.Pool[Row], engine: Engine, store: Store, dispatcher: Dispatcher) -> None:
         self.search = Search(pool, Records(pool))
         self.operations = Operations(pool, self.search, dispatcher)
+        self.history = History(pool)
         self._pool = pool
         self._engine = engine
         self._store = store

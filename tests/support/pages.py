@@ -136,6 +136,10 @@ class Document(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def labels(self) -> list[str]:
+        """What is said of what has no words of its own."""
+        return [str(each["aria-label"]) for _, each in self.elements if each.get("aria-label")]
+
     def links(self) -> list[str]:
         return [link for element in self.all("a") if (link := element.get("href"))]
 

@@ -62,6 +62,7 @@ _FIRST: Final = (
     Entry(place="jobs", path="/jobs", word="Jobs"),
 )
 _LAST: Final = (
+    Entry(place="metrics", path="/metrics", word="Metrics"),
     Entry(place="schedules", path="/schedules", word="Schedules"),
     Entry(place="replicas", path="/replicas", word="Replicas"),
     Entry(place="operations", path="/operations", word="Operations"),

@@ -16,6 +16,7 @@ from gateway.jobs.job import QueueCounts
 from gateway.jobs.records import Replica
 from gateway.jobs.waiting import Hindrance, QueueFacts, takes_jobs, why_queue
 from gateway.pages import Banner
+from gateway.web.dashboard.charts import last_hour
 from gateway.web.dashboard.failures import Failure, grouped
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, respond
 from gateway.web.dashboard.look import duration
@@ -46,6 +47,7 @@ async def overview(request: PageRequest, platform: ThePlatform, dashboard: TheDa
         replicas = await platform.engine.replicas()
         rows = await queue_rows(platform, replicas)
         failures = await failures_lately(platform.pool, names)
+        hour = await last_hour(platform, names)
     page = Page(
         template="overview.html",
         title="Overview",
@@ -58,6 +60,7 @@ async def overview(request: PageRequest, platform: ThePlatform, dashboard: TheDa
         },
         banners=[banner for row in rows for banner in banners_of(row)],
         topics=[f"queue:{name}" for name in names],
+        extra={"hour": hour},
     )
     return respond(request, dashboard, page)
 
