@@ -75,13 +75,12 @@ def _run(eco: Ecosystem, instances: str | None, echo: bool) -> int:
     with held, _listen(settings) as public:
         files = Files(out=eco.out_file, err=eco.error_file, max_bytes=eco.log_max_bytes, retain=eco.log_retain)
         try:
-            logs = LogFiles(files, sys.stdout if echo else None)
+            logs = LogFiles(files, sys.stdout if echo else sys.stderr, echo_all=echo)
         except OSError as error:
             raise CliError(f"{error.filename}: {error.strerror}; see logs in {eco.path}") from error
         logs.start()
         try:
-            beside = None if echo else sys.stderr
-            configure_logging("info", "json", stream=cast("Any", LogStream(logs, beside)))
+            configure_logging("info", "json", stream=cast("Any", LogStream(logs)))
             return asyncio.run(_supervise(plan, settings, public, logs, instances))
         finally:
             logs.close()

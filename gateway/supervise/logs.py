@@ -19,6 +19,7 @@ import msgspec
 
 Stream = Literal["out", "err"]
 
+SUPERVISOR: Final = "supervisor"
 BACKLOG_MAX_BYTES: Final = 8 * 1024 * 1024
 DATE_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
 _CLOSE_S: Final = 2.0
@@ -32,6 +33,17 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     err: Path | None
     max_bytes: int
     retain: int
+
+
+class _Line(msgspec.Struct, frozen=True):
+    stream: Stream
+    text: str
+    echoed: bool
+
+
+class _Loss(msgspec.Struct, frozen=True):
+    lines: int
+    why: str
 
 
 class _Level(msgspec.Struct):
@@ -66,23 +78,29 @@ class _File(RotatingFileHandler):
 
 
 class LogFiles:
-    """``echo``: gets each line too. ``lost``: lines that nobody wrote; ``problem``: why, while it lasts."""
+    """``echo``: gets each line too, or those of the supervisor alone. ``lost``: lines that nobody wrote; ``problem``:
+    why, while it lasts."""
 
-    def __init__(self, files: Files, echo: TextIO | None = None) -> None:
+    def __init__(self, files: Files, echo: TextIO | None = None, *, echo_all: bool = True) -> None:
         self._files: dict[Stream, _File] = {}
         for stream, path in (("out", files.out), ("err", files.err)):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._files[stream] = _File(path, "a", files.max_bytes, files.retain, "utf-8", delay=True)  # type: ignore[index]
         self._echo = echo
-        self._lines: deque[tuple[Stream, str]] = deque()
+        self._echo_all = echo_all
+        self._lines: deque[_Line] = deque()
         self._size = 0
         self._changed = threading.Condition()
         self._closing = False
-        self._untold = 0
+        self._untold: dict[Stream, _Loss] = {}
         self.lost = 0
-        self.problem: str | None = None
         self._thread = threading.Thread(target=self._write, name="logs", daemon=True)
+
+    @property
+    def problem(self) -> str | None:
+        with self._changed:
+            return next((loss.why for loss in self._untold.values()), None)
 
     def start(self) -> None:
         self._thread.start()
@@ -92,9 +110,9 @@ class LogFiles:
         text = dated(datetime.now().astimezone(), source, line)
         with self._changed:
             if self._size + len(text) > BACKLOG_MAX_BYTES:
-                self._missing("the disk is too slow")
+                self._missing(stream, "the disk is too slow")
                 return
-            self._lines.append((stream, text))
+            self._lines.append(_Line(stream, text, self._echo_all or source == SUPERVISOR))
             self._size += len(text)
             self._changed.notify()
 
@@ -113,47 +131,48 @@ class LogFiles:
                     self._changed.wait()
                 if not self._lines:
                     break
-                stream, text = self._lines.popleft()
-                self._size -= len(text)
-            self._write_line(stream, text)
+                line = self._lines.popleft()
+                self._size -= len(line.text)
+            self._write_line(line)
         for file in self._files.values():
             file.let_go()
 
-    def _write_line(self, stream: Stream, text: str) -> None:
-        if self._echo is not None:
+    def _write_line(self, line: _Line) -> None:
+        if self._echo is not None and line.echoed:
             try:
-                self._echo.write(text + "\n")
+                self._echo.write(line.text + "\n")
                 self._echo.flush()
             except (OSError, ValueError):  # it was closed; the files go on
                 self._echo = None
-        file = self._files.get(stream)
+        file = self._files.get(line.stream)
         if file is None:
             return
         try:
-            self._tell_of_missing(file)
-            file.emit(_record(text))
+            self._tell_of_missing(line.stream, file)
+            file.emit(_record(line.text))
         except OSError as error:
             file.let_go()
             with self._changed:
-                self._missing(error.strerror or type(error).__name__)
+                self._missing(line.stream, error.strerror or type(error).__name__)
+
+    def _tell_of_missing(self, stream: Stream, file: _File) -> None:
+        with self._changed:
+            loss = self._untold.get(stream)
+        if loss is None:
             return
+        missing = f"{loss.lines} lines are missing here: {loss.why}"
+        file.emit(_record(dated(datetime.now().astimezone(), SUPERVISOR, missing)))
         with self._changed:
-            if not self._untold:
-                self.problem = None
+            if self._untold[stream] == loss:
+                del self._untold[stream]
+            else:
+                self._untold[stream] = _Loss(self._untold[stream].lines - loss.lines, self._untold[stream].why)
 
-    def _tell_of_missing(self, file: _File) -> None:
-        with self._changed:
-            untold, why = self._untold, self.problem
-        if untold:
-            missing = f"{untold} lines are missing here: {why}"
-            file.emit(_record(dated(datetime.now().astimezone(), "supervisor", missing)))
-            with self._changed:
-                self._untold -= untold
-
-    def _missing(self, why: str) -> None:
+    def _missing(self, stream: Stream, why: str) -> None:
+        """Call with the lock held."""
+        before = self._untold.get(stream)
+        self._untold[stream] = _Loss(1 + (before.lines if before is not None else 0), why)
         self.lost += 1
-        self._untold += 1
-        self.problem = why
 
 
 def _record(text: str) -> logging.LogRecord:
@@ -192,19 +211,14 @@ class LineTaker:
 
 
 class LogStream:
-    """A text stream for the supervisor's own log: into the files, and to ``beside`` (its standard error)."""
+    """A text stream for the supervisor's own log; it goes where the others' goes, and never waits either."""
 
-    def __init__(self, files: LogFiles, beside: TextIO | None) -> None:
+    def __init__(self, files: LogFiles) -> None:
         self._files = files
-        self._beside = beside
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
-            self._files.put(stream_of(line), "supervisor", line)
-        if self._beside is not None:
-            with suppress(OSError, ValueError):
-                self._beside.write(text)
-                self._beside.flush()
+            self._files.put(stream_of(line), SUPERVISOR, line)
         return len(text)
 
     def flush(self) -> None:

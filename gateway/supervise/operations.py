@@ -91,13 +91,18 @@ class Operations:
             process = place.process
             if process is None or process.state is not State.READY or _size(process) <= mark:
                 continue
-            if process.uptime_s >= young_s:
+            if (process.fresh_bytes or 0) > mark:
+                self._tell_too_low(process, mark)
+            elif process.uptime_s >= young_s:
                 found.append((_size(process), place))
-            elif not self._too_low_told:
-                self._too_low_told = True
-                fix = "raise max_memory_restart: a fresh process is above it already"
-                log.error("memory_mark_too_low", rss_bytes=_size(process), mark_bytes=mark, fix=fix)
         return max(found, key=lambda one: one[0])[1] if found else None
+
+    def _tell_too_low(self, process: Process, mark: int) -> None:
+        """Another process in its place would be as big."""
+        if not self._too_low_told:
+            self._too_low_told = True
+            fix = "raise max_memory_restart: a fresh process is above it already, so none is replaced"
+            log.error("memory_mark_too_low", rss_bytes=process.fresh_bytes, mark_bytes=mark, fix=fix)
 
     async def _grow(self, number: int, tell: Tell) -> None:
         limit_s = self._pool.plan.ecosystem.listen_timeout_s

@@ -59,6 +59,7 @@ class Process:
         self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.usage: Usage | None = None
         self.cpu_percent: float | None = None
+        self.fresh_bytes: int | None = None  # resident when it became ready
         self.busy: int | None = None
         self.slots: int | None = None
         self.takers: list[LineTaker] = []
@@ -141,6 +142,8 @@ class Process:
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.25)
         if self.state is State.STARTING:
             self.state = State.READY
+            self.look()
+            self.fresh_bytes = self.usage.rss_bytes if self.usage is not None else None
 
     def retire(self) -> None:
         """It leaves the socket to the others, finishes its jobs and ends. SIGTERM as well would be a second word, which

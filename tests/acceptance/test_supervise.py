@@ -375,6 +375,24 @@ async def test_five_reloads_under_load_refuse_nothing_and_lose_nothing(
 
 
 @LONG
+async def test_a_mark_below_a_fresh_process_replaces_nothing_and_is_said(tmp_path: Path, ledger: Ledger) -> None:
+    config = 'instances = 1\nmax_memory_restart = "20M"\nmin_uptime = "1s"'
+    made = Supervised(tmp_path, environment_of(ledger.url, smtp=("127.0.0.1", SMTP_PORT)), config)
+    made.start()
+    try:
+        (before,) = await made.ready(1)
+        await eventually(lambda: "memory_mark_too_low" in made.log)
+        await eventually(lambda: _is_older(made, 4.0))
+        assert [one.pid for one in (await made.status()).processes] == [before.pid]
+    finally:
+        made.close()
+
+
+async def _is_older(supervised: Supervised, seconds: float) -> bool:
+    return all((one.uptime_s or 0) > seconds for one in (await supervised.status()).processes)
+
+
+@LONG
 async def test_a_process_above_the_memory_mark_is_replaced_under_load(
     tmp_path: Path, ledger: Ledger, smtp: ScriptedSmtp
 ) -> None:
