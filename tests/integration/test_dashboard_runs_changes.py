@@ -18,7 +18,7 @@ from gateway.masking import CONTENT_MASK
 from gateway.services.orchestration.outcomes import Outcomes
 from gateway.services.orchestration.telling import RunTeller
 from tests.support.eventually import eventually
-from tests.support.pages import PAGES, Dashboard, dashboard
+from tests.support.pages import PAGES, Dashboard, dashboard, token_for
 from tests.support.run_rows import FakeAgent, RunRow, asks, project_row, run_row
 from tests.support.web import ADMIN
 
@@ -157,6 +157,12 @@ async def test_viewers_may_look_at_the_inbox_and_decide_nothing(board: Dashboard
         assert page.actions() == []
     answer = await board.http.get(f"{PAGES}/approvals/{action}", headers={"Accept": "application/json"})
     assert "ada@example.com" not in answer.text
+    token = {"Authorization": f"Bearer {token_for(board.settings, Role.VIEWER)}"}
+    for path in ("", f"/{action}"):
+        answer = await board.http.get(f"/api/v1/orchestration/approvals{path}", headers=token)
+        assert answer.status_code == 200
+        assert "ada@example.com" not in answer.text
+        assert '"contentHidden":true' in answer.text
     for verb in ("approve", "reject"):
         assert (await board.press(f"/approvals/{action}/{verb}")).status_code == 403
     assert await status_of(board, action) == "pending"

@@ -58,10 +58,15 @@ async def pause(app: RunApp) -> None:
 async def test_a_run_is_seen_by_members_and_by_those_who_see_all(app: RunApp) -> None:
     project = await app.project()
     data(await app.call("PUT", f"/api/v1/projects/{project}/members/bob", {"role": "member"}))
-    run = await app.start(project, "single_agent", agentSlug="scout")
+    run = await app.start(project, "single_agent", agentSlug="scout", context={"request": "look"})
     await app.ended(run)
     for user in ("ann", "bob", "viewer", "operator", "admin"):
-        assert (await app.show(run, user))["id"] == run
+        shown = await app.show(run, user)
+        assert (shown["id"], shown["contentHidden"]) == (run, user == "viewer")
+        assert (shown["context"] == {}, shown["steps"][0]["output"] is None) == (user == "viewer",) * 2
+        events = (await app.call("GET", f"{RUNS}/{run}/events", user=user)).text
+        assert ("event: token" in events) == (user != "viewer")
+        assert "event: completed" in events
     assert [one["id"] for one in data(await app.call("GET", RUNS, user="bob"))] == [run]
     for path in (f"{RUNS}/{run}", f"{RUNS}/{uuid7()}", f"{RUNS}/nonsense", f"{RUNS}/{run}/events"):
         error = refused(await app.call("GET", path, user="eve"), 404, "not_found")

@@ -24,7 +24,8 @@ _BATCH: Final = 100
 class Action(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One thing that an agent wants done. ``reason``: why it was decided so, or ended so. ``decidedBy`` is a principal,
     or "policy". ``proposed``: what the agent asked for, where a person changed it. ``outcome``: ids and addresses of
-    what was made. ``executedAt``: when its execution began."""
+    what was made. ``executedAt``: when its execution began. ``contentHidden``: arguments and rationale are left out, as
+    the caller is no member and lacks the scope admin:content."""
 
     id: UUID
     project_id: UUID
@@ -47,6 +48,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     outcome: dict[str, Any] | None
     created_at: datetime
     executed_at: datetime | None
+    content_hidden: bool = False
 
 
 class ActionFilter(msgspec.Struct, frozen=True, kw_only=True):

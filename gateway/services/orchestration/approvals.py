@@ -49,7 +49,10 @@ class Approvals:
         if wanted.project_id is not None:
             await self._projects.visible(caller, wanted.project_id)
         member = None if caller.sees_all else caller.id
-        return await self.store.page(msgspec.structs.replace(wanted, member=member), limit)
+        found = await self.store.page(msgspec.structs.replace(wanted, member=member), limit)
+        projects = {action.project_id for action in found}
+        readable = {one: await self._projects.may_read(caller, one) for one in projects}
+        return [action if readable[action.project_id] else without_content(action) for action in found]
 
     async def get(self, caller: Principal, action_id: UUID) -> Action:
         """Raises Problem 404: unknown and foreign look the same."""
@@ -60,7 +63,7 @@ class Approvals:
             await self._projects.visible(caller, found.project_id)
         except Problem:
             raise no_action() from None
-        return found
+        return found if await self._projects.may_read(caller, found.project_id) else without_content(found)
 
     async def approve(self, caller: Principal, action_id: UUID, comment: str | None, edited: Any = None) -> Action:
         """Have it done, by a job that is committed with the decision. ``edited``: other arguments than the agent's.
@@ -132,6 +135,12 @@ def ending_of(left: Left) -> tuple[ActionStatus, str | None]:
         return ActionStatus.FAILED, f"its job is gone{doubt}"
     how = {"completed": "ended without saying what became of it"}.get(left.state, left.state)
     return ActionStatus.FAILED, f"its job {how}{': ' + left.error if left.error else ''}{doubt}"
+
+
+def without_content(action: Action) -> Action:
+    """What an agent wants in kind, and not in words."""
+    hidden: dict[str, Any] = {"arguments": {}, "proposed": None, "rationale": "", "content_hidden": True}
+    return msgspec.structs.replace(action, **hidden)
 
 
 def place_of(action: Action) -> Place:

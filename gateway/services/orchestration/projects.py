@@ -93,6 +93,14 @@ class Projects:
             raise no_project()
         return project
 
+    async def may_read(self, principal: Principal, project_id: UUID) -> bool:
+        """May somebody who sees the project read what its agents were told and what they wrote? Members may, and who
+        reads everybody's content."""
+        if principal.reads_content or not principal.sees_all:
+            return True
+        project = await self._find(project_id, principal.id)
+        return project is not None and project.role is not None
+
     async def changeable(self, principal: Principal, project_id: UUID) -> Project:
         """For owners, and for who may change everything. Raises Problem 404, or 403 for members and onlookers."""
         project = await self.visible(principal, project_id)

@@ -15,6 +15,7 @@ from gateway.realtime.stream import EventStream
 from gateway.services.orchestration.runs import FINAL, Run, RunStatus
 
 ENDS: Final = ("job:completed", "job:failed")
+_TOKEN: Final = b"\nevent: token\n"
 _QUIET_S: Final = 0.5  # after the past of a run that is over: what has not come by then is not kept any more
 
 
@@ -31,10 +32,10 @@ def run_stream(hub: Hub, run: Run) -> EventStream:
 
 
 async def run_events(
-    stream: EventStream, run: Run, last_event_id: str | None, leave: Callable[[], None]
+    stream: EventStream, run: Run, last_event_id: str | None, leave: Callable[[], None], *, words: bool
 ) -> AsyncIterator[bytes]:
     """The body of the answer. Of a run that is over the past is told as far as it is kept, and how it ended in any
-    case."""
+    case. ``words``: models' too."""
     events = stream.events(last_event_id)
     over = run.status in FINAL
     try:
@@ -46,7 +47,8 @@ async def run_events(
             except TimeoutError:
                 yield _ending(run)
                 break
-            yield event
+            if words or _TOKEN not in event:
+                yield event
     finally:
         leave()
 

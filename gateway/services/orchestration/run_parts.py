@@ -54,11 +54,12 @@ def run_parts(platform: Platform, sources: Sources) -> RunParts:
 
 
 def _guards(runs: Runs, projects: Projects) -> Mapping[Topic, ChannelGuard]:
-    """Who may see a run or a project may listen to it; both raise Problem 404 for anybody else."""
+    """Who may see a project may listen to it, who may read a run's words, to that; both raise Problem 404 for who sees
+    neither."""
 
     async def may_follow_run(principal: Principal, run_id: str) -> bool:
-        await runs.visible(principal, run_id_of(run_id))
-        return True
+        run = await runs.visible(principal, run_id_of(run_id))
+        return await projects.may_read(principal, run.project_id)
 
     async def may_follow_project(principal: Principal, project_id: str) -> bool:
         await projects.visible(principal, project_id_of(project_id))

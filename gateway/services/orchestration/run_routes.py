@@ -34,7 +34,7 @@ from gateway.services.orchestration.run_schemas import (
     wanted_run,
     wanted_runs,
 )
-from gateway.services.orchestration.run_views import run_detail, run_view, stats_of
+from gateway.services.orchestration.run_views import run_detail, run_view, stats_of, without_content
 from gateway.services.orchestration.runs import Run, RunFilter, RunStatus, run_id_of
 from gateway.services.orchestration.starting import Call, Runs, Started
 
@@ -60,9 +60,10 @@ class RunDesk:
     projects: Projects
     configured: bool
 
-    async def detail(self, run: Run) -> RunDetail:
+    async def detail(self, reader: Principal, run: Run) -> RunDetail:
         store = self.runs.store
-        return run_detail(run, await store.steps(run.id), await store.brought(run.id))
+        detail = run_detail(run, await store.steps(run.id), await store.brought(run.id))
+        return detail if await self.projects.may_read(reader, run.project_id) else without_content(detail)
 
 
 Desk = NamedDependency[SkipValidation[RunDesk]]
@@ -139,7 +140,7 @@ class RunsController(Controller):
     @get("/{run_id:str}", opt=READ, summary="One run, its steps and what it cost")
     async def show(self, request: RunRequest, desk: Desk, run_id: FromPath[str]) -> dict[str, Any]:
         run = await desk.runs.visible(request.user, run_id_of(run_id))
-        return {"success": True, "data": await desk.detail(run)}
+        return {"success": True, "data": await desk.detail(request.user, run)}
 
     @post("/{run_id:str}/cancel", opt=RUN, status_code=202, summary="End a run")
     async def cancel(
@@ -153,7 +154,7 @@ class RunsController(Controller):
         run = await desk.runs.runnable(request.user, run_id_of(run_id))
         asked = data or CancelBody()
         ended = await desk.runs.cancel(run, asked.reason or f"cancelled by {request.user.id}", request.user.id)
-        return {"success": True, "data": await desk.detail(ended)}
+        return {"success": True, "data": await desk.detail(request.user, ended)}
 
     @post("/{run_id:str}/retry", opt=RUN, status_code=202, summary="Do what a run left undone", responses=ACCEPTED)
     async def retry(
@@ -184,11 +185,13 @@ class RunsController(Controller):
         run_id: FromPath[str],
     ) -> Stream:
         """Events: started, progress, token, step, approval, completed, failed. ``Last-Event-ID`` goes on after that
-        event; without it the run is told from its beginning, as far as that is kept."""
+        event; without it the run is told from its beginning, as far as that is kept. Who may not read what models wrote
+        gets no tokens."""
         run = await desk.runs.visible(request.user, run_id_of(run_id))
         stream = run_stream(platform.hub, run)
         leave = await clients.follow(request, stream.listener)
-        events = run_events(stream, run, request.headers.get("last-event-id"), leave)
+        words = await desk.projects.may_read(request.user, run.project_id)
+        events = run_events(stream, run, request.headers.get("last-event-id"), leave, words=words)
         return Stream(events, media_type=MEDIA_TYPE, headers=HEADERS)
 
 

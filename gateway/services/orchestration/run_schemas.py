@@ -163,7 +163,8 @@ class ProgressView(msgspec.Struct, frozen=True):
 
 class RunDetail(RunView, frozen=True, kw_only=True, rename="camel"):
     """One run in full. ``state`` is its job's (waiting, delayed, active, completed, failed, cancelled), null when that
-    is no longer kept; ``attempts`` its attempts. ``steps`` is its log."""
+    is no longer kept; ``attempts`` its attempts. ``steps`` is its log. ``contentHidden``: ``context``, outputs and
+    words of models are left out, as the caller is no member and lacks the scope admin:content."""
 
     context: dict[str, Any]
     state: str | None
@@ -174,6 +175,7 @@ class RunDetail(RunView, frozen=True, kw_only=True, rename="camel"):
     tasks_created: int
     pending_approvals: int
     steps: list[StepView]
+    content_hidden: bool = False
 
 
 class QueueStatsView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

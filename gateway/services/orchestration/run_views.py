@@ -38,6 +38,12 @@ def run_detail(run: Run, steps: Sequence[Step], brought: Brought) -> RunDetail:
     )
 
 
+def without_content(detail: RunDetail) -> RunDetail:
+    """Figures and states, and nothing that agents were told or wrote."""
+    steps = [msgspec.structs.replace(step, output=None, partial_text=None, refusal=None) for step in detail.steps]
+    return msgspec.structs.replace(detail, context={}, steps=steps, content_hidden=True)
+
+
 def stats_of(counts: QueueCounts) -> dict[str, int]:
     """The keys of document 003: jobs by state, and their sum."""
     names = ("waiting", "active", "completed", "failed", "delayed")

@@ -15,7 +15,7 @@ from gateway.pages import Asked, Done, View
 from gateway.services.orchestration.action_routes import COMMENT_MAX
 from gateway.services.orchestration.action_store import Action
 from gateway.services.orchestration.actions import ActionStatus
-from gateway.services.orchestration.approvals import Approvals, no_action
+from gateway.services.orchestration.approvals import Approvals, no_action, without_content
 from gateway.services.orchestration.pages.badges import Badge, badge_of_action
 from gateway.services.orchestration.pages.queries import address, id_in, word_in, wrong
 from gateway.services.orchestration.pages.store import PageStore, ShownAction
@@ -124,7 +124,7 @@ def _cards(found: Sequence[ShownAction], reader: Principal) -> list[ActionCard]:
 
 
 def _card(action: Action, project: str, may_read: bool) -> ActionCard:
-    shown = action if may_read else _without_words(action)
+    shown = action if may_read else without_content(action)
     return ActionCard(
         action=shown,
         project=project,
@@ -133,7 +133,3 @@ def _card(action: Action, project: str, may_read: bool) -> ActionCard:
         proposed=pretty(action.proposed) if may_read and action.proposed is not None else None,
         outcome=None if action.outcome is None else pretty(action.outcome),
     )
-
-
-def _without_words(action: Action) -> Action:
-    return msgspec.structs.replace(action, arguments={}, proposed=None, rationale=CONTENT_MASK)
