@@ -15,8 +15,8 @@ from gateway.feature import Platform, ThePlatform
 from gateway.infra.log import mask_text
 from gateway.jobs.operations import Action, OperationNotFound, Selection
 from gateway.problem import Problem
-from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
-from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
+from gateway.web.dashboard.forms import FORM_MAX_BYTES, TICKED_MAX, read_fields, read_form, reason_of
+from gateway.web.dashboard.frame import Dashboard, Page, PageRequest, TheDashboard, go_to, respond
 from gateway.web.dashboard.listing import wanted_of
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S
@@ -35,17 +35,45 @@ async def bulk_page(
     request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
 ) -> Response[Any]:
     """How many there are, and the button that does it."""
-    queue, query = queue_name(platform, name), dict(request.query_params.items())
-    action = _action(request, query)
+    given = dict(request.query_params.items())
+    return respond(request, dashboard, await _question(request, platform, queue_name(platform, name), given))
+
+
+@post(
+    "/queue/{name:str}/ticked",
+    opt=OPERATE,
+    status_code=200,
+    include_in_schema=False,
+    request_max_body_size=FORM_MAX_BYTES,
+)
+async def ticked_page(
+    request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
+) -> Response[Any]:
+    """The same of the rows that were ticked: by POST, because their ids can be too long for an address."""
+    fields = await read_fields(request)
+    given = dict(fields) | {"ids": ",".join(value for field, value in fields if field == "id")}
+    return respond(request, dashboard, await _question(request, platform, queue_name(platform, name), given))
+
+
+async def _question(request: PageRequest, platform: Platform, queue: str, given: Mapping[str, str]) -> Page:
+    action, chosen = _action(request, given), await _chosen(request, platform, queue, given)
     async with asyncio.timeout(COUNT_S):
-        count = await platform.inspector.operations.count(action, await _chosen(request, platform, queue, query))
-    asked = {name: query[name] for name in _FILTERS if query.get(name)}
-    data = {"queue": queue, "action": action, "count": count, "asked": asked, "typed": count > TYPED_ABOVE}
-    title = f"{action.capitalize()} jobs of {queue}"
-    page = Page(
-        template="bulk.html", title=title, place="overview", data=data, extra={"path": f"/queue/{segment(queue)}"}
+        count = await platform.inspector.operations.count(action, chosen)
+    data = {
+        "queue": queue,
+        "action": action,
+        "count": count,
+        "asked": {name: given[name] for name in _FILTERS if given.get(name)},
+        "ticked": None if chosen.ids is None else len(chosen.ids),
+        "typed": count > TYPED_ABOVE,
+    }
+    return Page(
+        template="bulk.html",
+        title=f"{action.capitalize()} jobs of {queue}",
+        place="overview",
+        data=data,
+        extra={"path": f"/queue/{segment(queue)}", "ids": ",".join(map(str, chosen.ids or ()))},
     )
-    return respond(request, dashboard, page)
 
 
 @post("/queue/{name:str}/bulk", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
@@ -59,7 +87,8 @@ async def start_bulk(request: PageRequest, platform: ThePlatform, name: FromPath
         raise invalid("typed", f"must be the number of jobs, {form.get('count', count)}: nothing was done")
     operation = await operations.start(action, chosen, request.user.id, reason)
     asked = {field: mask_text(form[field]) for field in _FILTERS if form.get(field)}
-    detail = {"action": action, "operationId": str(operation.id), "total": operation.total, "filter": asked}
+    named = {"filter": asked} if chosen.ids is None else {"ids": len(chosen.ids)}
+    detail = {"action": action, "operationId": str(operation.id), "total": operation.total, **named}
     await audited(request, platform, "queue.bulk", queue, detail)
     return go_to(request, f"/operations/{operation.id}")
 
@@ -76,6 +105,8 @@ def _action(request: PageRequest, given: Mapping[str, str]) -> Action:
 
 async def _chosen(request: PageRequest, platform: Platform, queue: str, given: Mapping[str, str]) -> Selection:
     """Raises Problem 422 ``empty_filter`` when it would mean every job, 400 naming a wrong field."""
+    if "ids" in given:
+        return Selection(queue=queue, ids=_ids(given["ids"]))
     asked = wanted_of(given, request.user)
     if asked.pop("queue", queue) != queue:
         raise invalid("q", "names another queue")
@@ -86,6 +117,19 @@ async def _chosen(request: PageRequest, platform: Platform, queue: str, given: M
     if wanted.states and not set(wanted.states) & set(action.suits):
         raise invalid("status", f"{action} is for jobs that are {', '.join(action.suits)}")
     return Selection(queue=queue, filter=wanted)
+
+
+def _ids(text: str) -> tuple[UUID, ...]:
+    """Raises Problem 400."""
+    if not text:
+        raise invalid("id", "is missing: tick the jobs first, or choose all that match")
+    try:
+        ids = {UUID(part) for part in text.split(",")}
+    except ValueError:
+        raise invalid("id", "is not the id of a job (a UUID)") from None
+    if len(ids) > TICKED_MAX:
+        raise invalid("id", f"names {len(ids)} jobs; tick {TICKED_MAX} at most, or choose all that match")
+    return tuple(sorted(ids))
 
 
 @get("/operations", opt=READ, include_in_schema=False)
@@ -139,4 +183,4 @@ def _id(text: str) -> UUID:
         raise Problem(404, "operation_not_found", "There is no such operation") from None
 
 
-HANDLERS: Final = (bulk_page, start_bulk, operations_page, operation_page, stop_operation)
+HANDLERS: Final = (bulk_page, ticked_page, start_bulk, operations_page, operation_page, stop_operation)

@@ -11,16 +11,22 @@ from litestar import Request
 from gateway.web.queues_schemas import REASON_MAX, invalid
 
 FORM_MAX_BYTES: Final = 1_000_000
-_FIELDS_MAX: Final = 50
+TICKED_MAX: Final = 200  # rows that one form names
+_FIELDS_MAX: Final = TICKED_MAX + 50
 
 
 async def read_form(request: Request[Any, Any, Any]) -> dict[str, str]:
     """Fields that were filled in, by name, without the space around them. Raises Problem 400."""
+    return dict(await read_fields(request))
+
+
+async def read_fields(request: Request[Any, Any, Any]) -> list[tuple[str, str]]:
+    """As ``read_form``, with all values of a name: a ticked box each."""
     try:
         pairs = parse_qsl((await request.body()).decode("utf-8"), errors="strict", max_num_fields=_FIELDS_MAX)
     except ValueError:  # of decoding too
         raise invalid("body", "is not a form") from None
-    return {name: value.strip() for name, value in pairs if value.strip()}
+    return [(name, value.strip()) for name, value in pairs if value.strip()]
 
 
 def reason_of(form: Mapping[str, str]) -> str | None:

@@ -90,7 +90,7 @@ function replace(mine, theirs) {
   if (mine.id === "banners" && titles(mine) !== before) byId("spoken").textContent = titles(mine);
 }
 
-const busy = (element) => element.contains(document.activeElement) || element.querySelector("details[open]") !== null;
+const busy = (element) => element.contains(document.activeElement) || element.querySelector("details[open], input:checked") !== null;
 
 // Only what has a name on both pages is changed: nothing moves under the reader. Rows that are new are counted.
 function update(fresh) {
@@ -249,10 +249,19 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 // A row leads where its first link leads; who marks text on it stays.
 document.addEventListener("click", (event) => {
   const row = event.target.closest("table.rows tbody tr");
-  if (!row || event.target.closest("a, button, input, summary") || String(getSelection())) return;
+  if (!row || event.target.closest("a, button, input, label, summary, .tick") || String(getSelection())) return;
   const link = row.querySelector("a");
   if (event.ctrlKey || event.metaKey) window.open(link.href, "_blank", "noopener"); else location.href = link.href;
 });
+
+// One box for all boxes of the page.
+const all = byId("tick-all");
+if (all) {
+  all.hidden = false;
+  const boxes = () => Array.from(document.querySelectorAll("td.tick input"));
+  all.addEventListener("change", () => { for (const box of boxes()) box.checked = all.checked; });
+  document.addEventListener("change", (event) => { if (event.target !== all) all.checked = boxes().every((box) => box.checked); });
+}
 
 document.addEventListener("animationend", (event) => event.target.classList.remove("changed"));
 
