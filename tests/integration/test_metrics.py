@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import asyncpg
 import httpx
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.dev_servers import EmbeddedPostgres
+from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.metrics import STALE_S, Metrics, QueueReading, Readings, Slots
 from gateway.infra.migrate import migrate
 from gateway.jobs.events import BrokerChanged, JobSettled, JobStalled, RateLimited
@@ -128,6 +130,28 @@ async def test_without_postgres_the_scrape_answers_at_once(own_postgres: Callabl
         await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
         assert (await scrape(client))["gateway_postgres_up", ()] == 0
         server.start()
+
+
+async def test_without_an_answer_of_redis_the_scrape_answers_at_once(
+    database_url: str, own_valkey: Callable[[], EmbeddedValkey]
+) -> None:
+    valkey = own_valkey()
+    with redis.Redis(port=valkey.port) as server:
+        server.config_set("maxmemory", "64mb")
+    async with serving(settings_for(database_url, redis_url=valkey.url, **OFF)) as (client, runtime):
+        await eventually(lambda: runtime.mode == "queue")
+        fit = await scrape(client)
+        assert (fit["gateway_redis_fit", ()], fit["gateway_redis_evicts", ()]) == (1, 0)
+        assert 0 < fit["gateway_redis_memory_used_ratio", ()] < 1
+        valkey.pause()  # connections stay open, and nothing is answered
+        await eventually(lambda: runtime.mode == "direct")
+        began = time.perf_counter()
+        away = await scrape(client)
+        assert time.perf_counter() - began < 1
+        assert (away["gateway_redis_up", ()], away["gateway_fallback_active", ()]) == (0, 1)
+        old = {"gateway_redis_fit", "gateway_redis_evicts", "gateway_redis_memory_used_ratio"}
+        assert not old & {name for name, _ in away}, "what was seen a minute ago is not known now"
+        valkey.resume()
 
 
 def test_old_readings_are_absent_never_zero() -> None:

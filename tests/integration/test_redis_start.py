@@ -56,6 +56,9 @@ async def test_development_warns_of_it_and_dispatches_all_the_same(database_url:
     with capture_logs() as lines:
         async with booted(settings_for(database_url, redis_url=valkey.url, gateway_env="development")) as runtime:
             assert runtime.mode == "queue"
+            shown = runtime.metrics.text().decode()
+    assert {"gateway_redis_fit 0.0", "gateway_redis_evicts 1.0"} <= set(shown.splitlines())
+    assert "gateway_redis_memory_used_ratio" not in shown, "it has no maxmemory"
     said = [line for line in lines if line["event"] == "redis_unfit"]
     assert len(said) == 1
     assert "volatile-ttl" in said[0]["reason"]
