@@ -302,29 +302,33 @@ async def _wants(supervised: Supervised, number: int) -> bool:
 async def test_when_the_supervisor_is_killed_its_processes_leave_the_port_and_drain(
     tmp_path: Path, ledger: Ledger, smtp: ScriptedSmtp
 ) -> None:
-    smtp.script.delay_s = 2.0
+    smtp.script.delay_s = 1.0
     made = Supervised(tmp_path, environment_of(ledger.url, smtp=(smtp.host, smtp.port)), "instances = 1")
     made.start()
     try:
         (child,) = await made.ready(1)
         assert child.pid is not None
-        async with httpx.AsyncClient(headers=bearer(token("user")), timeout=15, trust_env=False) as http:
-            body = {"from": "a@shop.example", "to": "orphan@example.com", "subject": "Hi", "text": "Hello"}
-            assert (await http.post(f"{made.url}/api/v1/emails", json=body)).status_code == 202
-        await eventually(
-            lambda: any("DATA" in command for _, command in smtp.commands), message="the mail is on its way"
-        )
+        await _on_its_way(made, smtp, "orphan@example.com")
         made.kill()
         await eventually(made.port_is_free, 5, "a process holds the port")
         made.start()  # the port and the control socket can be had again
         after = await made.ready(1)
         assert after[0].pid != child.pid
         await eventually(lambda: not Path(f"/proc/{child.pid}").exists(), 20, "it does not end")
-        await all_sent_once(ledger, smtp, ["orphan@example.com"])
+        await _on_its_way(made, smtp, "last@example.com")
     finally:
-        made.close()
+        made.close()  # by SIGTERM
     assert await made.exit_code() == 0
     assert await made.port_is_free()
+    await all_sent_once(ledger, smtp, ["orphan@example.com", "last@example.com"])
+
+
+async def _on_its_way(supervised: Supervised, smtp: ScriptedSmtp, recipient: str) -> None:
+    async with httpx.AsyncClient(headers=bearer(token("user")), timeout=15, trust_env=False) as http:
+        body = {"from": "a@shop.example", "to": recipient, "subject": "Hi", "text": "Hello"}
+        assert (await http.post(f"{supervised.url}/api/v1/emails", json=body)).status_code == 202
+    told = f"RCPT TO:<{recipient}>"
+    await eventually(lambda: any(command.startswith(told) for _, command in smtp.commands), message="it is not sent")
 
 
 async def test_a_process_that_crashes_again_and_again_is_given_up(tmp_path: Path, ledger: Ledger) -> None:
