@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.visits import Visits
+from tests.support.people import data
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 STEP = "0198c1d2-0000-7000-8000-000000000001"
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"> \u202egpj"
+
+
+async def waiting_run(visits: Visits) -> str:
+    """Nothing is told of it but what the test tells."""
+    user = visits.world.process.user
+    project = data(await user.post("/api/v1/projects", json={"name": "Words"}), 201)["id"]
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    body = {"projectId": project, "jobType": "batch", "scheduledAt": tomorrow}
+    run: str = data(await user.post("/api/v1/orchestration/jobs", json=body), 202)["jobId"]
+    return run
 
 
 async def tell(page: Page, kind: str, **fields: Any) -> None:
@@ -22,7 +34,7 @@ async def tell(page: Page, kind: str, **fields: Any) -> None:
 
 
 async def test_words_appear_as_text_while_they_come_and_make_way_for_the_output(visits: Visits) -> None:
-    page = await visits.open(f"/runs/{visits.world.runs[0]}")
+    page = await visits.open(f"/runs/{await waiting_run(visits)}")
     place = page.get_by_label("Words of the models, as they come")
     await expect(place).to_be_hidden()
     await tell(page, "run:step", status="running", agentSlug="critic")
