@@ -55,22 +55,22 @@ async def test_a_late_replica_is_not_ready_until_it_is_on_time(database_url: str
     async with serving(settings_for(database_url)) as (client, runtime):
         own = runtime.loop_lag
         await own.stop()
-        runtime.loop_lag = LoopLag(runtime.metrics.event_loop_lag, max_s=0.05, hold_s=0.6)
+        runtime.loop_lag = LoopLag(runtime.metrics.event_loop_lag, max_s=0.2, hold_s=0.6)
         await runtime.loop_lag.start()
         assert (await client.get("/health/ready")).status_code == 200
         async with _busy():
-            refused = await eventually(lambda: _answer(client, 503))
+            refused = await eventually(lambda: _answer(client, 503), 30)
             live = await client.get("/health/live")
             health = await client.get("/health")
             lag = await client.get("/metrics")
         assert refused.json()["status"] == "not_ready"
-        assert refused.json()["reason"].startswith("overloaded: the event loop is up to 0.")
-        assert "READY_LOOP_LAG_MAX_MS" in refused.json()["reason"]
+        said = r"overloaded: the event loop is up to \d+\.\d s late \(READY_LOOP_LAG_MAX_MS\)"
+        assert re.fullmatch(said, refused.json()["reason"])
         assert live.status_code == 200, "a restart would help nobody"
         assert (health.status_code, "overloaded" in health.json()["checks"]["traffic"]) == (200, True)
         shown = re.search(r"^gateway_event_loop_lag_seconds (\S+)$", lag.text, re.MULTILINE)
-        assert shown is not None and float(shown[1]) > 0.05
-        await eventually(lambda: _answer(client, 200))
+        assert shown is not None and float(shown[1]) > 0.2
+        await eventually(lambda: _answer(client, 200), 30)
         await runtime.loop_lag.stop()
 
 
@@ -86,7 +86,8 @@ async def _busy() -> AsyncIterator[None]:
 
     async def block() -> None:
         while True:
-            time.sleep(0.1)  # noqa: ASYNC251  what this is about
+            for _part in range(3):
+                time.sleep(0.15)  # noqa: ASYNC251  what this is about
             await asyncio.sleep(0.01)
 
     blocking = asyncio.create_task(block())
