@@ -17,6 +17,11 @@ PAGES: Final = {
     "job": "Greylisted, try again",
     "waiting job": "Why waiting:",
     "jobs": "email.send",
+    "emails": "5.2.2 Mailbox is full",
+    "runs": "Shop",
+    "run": "send_email",
+    "approvals": "send_email",
+    "usage": "Shop",
     "schedules": "nightly-report",
     "replicas": "live",
     "operations": "Operations",
@@ -39,6 +44,8 @@ def page_path(name: str, world: World) -> str:
     jobs = {"job": "retried", "waiting job": "waiting"}
     if name in jobs:
         return f"/queue/email-queue/{world.jobs[jobs[name]][0]}"
+    if name == "run":
+        return f"/runs/{world.runs[0]}"
     return _PATHS.get(name, f"/{name}")
 
 

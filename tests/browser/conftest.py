@@ -25,9 +25,11 @@ async def shown(server_directory: Path, postgres_url: str, template_database: st
     """What the pages show. Tests add to it; none counts on a number that another may change."""
     valkey = EmbeddedValkey(server_directory / "browser-valkey")
     valkey.start()
-    async with own_database(postgres_url, template_database) as url, world(server_directory, url, valkey) as made:
-        yield made
-    valkey.stop()
+    try:
+        async with own_database(postgres_url, template_database) as url, world(server_directory, url, valkey) as made:
+            yield made
+    finally:
+        valkey.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

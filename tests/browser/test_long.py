@@ -132,7 +132,7 @@ async def test_no_page_has_accessibility_findings(visits: Visits, shown: World, 
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("width", [360, 390, 768, 1024, 1280, 1920])
+@pytest.mark.parametrize("width", [360, 390, 768, 1024, 1200, 1271, 1280, 1920])
 async def test_no_page_scrolls_sideways(visits: Visits, shown: World, width: int) -> None:
     page = await visits.open(viewport={"width": width, "height": 800})
     for name in PAGES:

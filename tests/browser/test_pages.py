@@ -16,6 +16,7 @@ from tests.browser.accessibility import PAGES, findings, page_path
 from tests.browser.visits import Visits
 from tests.browser.world import SLOTS, World
 from tests.support.gateway_process import token
+from tests.support.modes import LONG
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 QUEUE = "/queue/email-queue"
@@ -105,6 +106,7 @@ async def test_hostile_words_of_a_server_do_nothing(visits: Visits, shown: World
         assert await page.locator("main img, main script").count() == 0
 
 
+@LONG
 async def test_one_job_is_retried_cancelled_and_deleted_after_a_question(visits: Visits, shown: World) -> None:
     page = await visits.open(f"{QUEUE}/{shown.jobs['failed'][-1]}")
     await page.get_by_role("button", name="Retry", exact=True).click()
@@ -125,6 +127,7 @@ async def test_one_job_is_retried_cancelled_and_deleted_after_a_question(visits:
     await expect(page.get_by_text("The job was deleted.")).to_be_visible()
 
 
+@LONG
 async def test_all_that_match_are_counted_confirmed_and_followed(visits: Visits, shown: World) -> None:
     for _ in range(2):
         await shown.send("many", "many@slow.example", group="many")
@@ -136,6 +139,7 @@ async def test_all_that_match_are_counted_confirmed_and_followed(visits: Visits,
     await expect(page.get_by_text("2 of 2 done")).to_be_visible()
 
 
+@LONG
 async def test_pausing_from_the_overview_opens_the_question_and_resuming_ends_it(visits: Visits) -> None:
     page = await visits.open()
     await page.get_by_role("link", name="Pause… chat").click()
@@ -165,6 +169,7 @@ async def posted(page: Page, url: str) -> int:
     return status
 
 
+@LONG
 async def test_a_form_of_another_site_changes_nothing(visits: Visits, shown: World) -> None:
     evil = "http://evil.example"
     visits.foreign.add(evil)
@@ -193,6 +198,7 @@ async def test_every_page_shows_its_data(visits: Visits, shown: World, options: 
         assert not wide or wide[0] <= wide[1], (name, wide)
 
 
+@LONG
 async def test_without_scripts_all_can_be_done(visits: Visits, shown: World) -> None:
     page = await visits.open(f"{QUEUE}/{await shown.send('plain', 'plain@slow.example')}", java_script_enabled=False)
     await page.get_by_text("Cancel…").click()
@@ -225,6 +231,7 @@ async def test_keys_alone_lead_everywhere_and_focus_is_seen(visits: Visits, show
     await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
 
 
+@LONG
 async def test_the_theme_follows_the_system_until_it_is_chosen(visits: Visits) -> None:
     page = await visits.open(color_scheme="dark")
 
@@ -240,7 +247,7 @@ async def test_the_theme_follows_the_system_until_it_is_chosen(visits: Visits) -
     assert await back() > 200, "it is remembered"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=LONG)])
 async def test_the_overview_and_a_job_have_no_accessibility_findings(visits: Visits, shown: World, theme: str) -> None:
     context = await visits.session(color_scheme=theme)
     page = await visits.another(context)

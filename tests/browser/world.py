@@ -1,4 +1,4 @@
-"""One real gateway with jobs in every state, for a browser: mails that went, that were refused, that wait."""
+"""One real gateway with jobs in every state, for a browser: mails that went, were refused, wait; runs of agents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from typing import Any, Final
 import httpx
 
 from gateway.dev_servers import EmbeddedValkey
+from gateway.llm.example import example_of
+from gateway.services.orchestration.agents import BUILT_IN
 from tests.support.eventually import eventually
 from tests.support.gateway import HoldingSmtp, gateways, running
 from tests.support.gateway_process import GatewayProcess
+from tests.support.openai_server import Answer as Completion
+from tests.support.openai_server import Call, OpenAIServer, openai_server
 from tests.support.people import data
+from tests.support.run_rows import asks
 from tests.support.smtp_server import Answer, Received
 
 SLOTS: Final = 4
 HOSTILE: Final = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 """What an SMTP server says of a mail, and the group and a tag of its job."""
+AGENTS: Final = ("developer", "general", "marketer", "researcher")
+_NAMES: Final = ("ada", "grace", "alan", "barbara", "edsger", "radia", "donald", "margaret", "linus", "frances")
 _REFUSED: Final = {
     "full.example": (550, "5.2.2 Mailbox is full"),
     "gone.example": (550, "5.1.1 The account does not exist"),
@@ -56,6 +63,7 @@ class World:
     valkey: EmbeddedValkey
     post: Post
     jobs: dict[str, list[str]] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -80,59 +88,81 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, database_url: str, valkey: EmbeddedValkey, *, sent: int = 8) -> AsyncIterator[World]:
-    """``sent``: how many mails have gone. Its Redis may be killed and started again."""
+async def world(
+    directory: Path,
+    database_url: str,
+    valkey: EmbeddedValkey,
+    *,
+    sent: int = 8,
+    thinking_s: float = 0.0,
+    hostile: bool = True,
+) -> AsyncIterator[World]:
+    """``sent``: how many mails have gone; ``thinking_s``: how long a model takes, about; ``hostile``: a server answers
+    with markup. Its Redis may be killed and started again."""
     settings = {
         "EMAIL_QUEUE_CONCURRENCY": str(SLOTS),
         "EMAIL_BACKOFF_MS": "20",
+        "EMAIL_TIMEOUT_MS": "600000",  # what is held is held for the whole session
+        "SMTP_TIMEOUT_S": "600",
         "GATEWAY_PROFILES": "chat,deep-research",
-        "OPENAI_API_KEY": "sk-never-asked",
+        "OPENAI_API_KEY": "sk-of-the-tests",
+        "EMAIL_RATE_MAX": "600",
+        "EMAIL_RATE_DURATION_MS": "60000",
         "SHUTDOWN_GRACE_S": "1",
     }
     async with (
         running(Post()) as post,
-        gateways(directory, database_url, post, redis_url=valkey.url, **settings) as cluster,
+        openai_server() as provider,
+        gateways(
+            *(directory, database_url, post),
+            **settings,
+            redis_url=valkey.url,
+            OPENAI_BASE_URL=provider.url,
+        ) as cluster,
     ):
+        _model(provider, thinking_s)
         made = World(await cluster.start(), valkey, post)
-        await _mails_that_ended(made, sent)
+        await _mails_that_ended(made, sent, hostile)
         await _mails_that_did_not(made)
         await _other_queues(made)
+        await _runs(made)
         yield made
         post.answers.set()
 
 
-async def _mails_that_ended(made: World, sent: int) -> None:
+async def _mails_that_ended(made: World, sent: int, hostile: bool) -> None:
+    if hostile:
+        await made.send("hostile", "eve@hostile.example", group=HOSTILE[:40], tags=[{"name": "kind", "value": "odd"}])
     await asyncio.gather(
         *(
-            made.send("completed", f"customer-{n}@example.com", tags=[{"name": "kind", "value": "receipt"}])
+            made.send("completed", f"{_name(n)}@example.com", tags=[{"name": "kind", "value": "receipt"}])
             for n in range(sent)
         ),
-        *(made.send("failed", f"customer-{n}@full.example", group="acme") for n in range(4)),
-        *(made.send("failed", f"customer-{n}@gone.example") for n in range(2)),
+        *(made.send("failed", f"{_name(n)}@full.example", group="acme") for n in range(4)),
+        *(made.send("failed", f"{_name(n)}@gone.example") for n in range(2)),
         made.send("retried", "ada@busy.example"),
-        made.send("hostile", "eve@hostile.example", group=HOSTILE[:40], tags=[{"name": "kind", "value": "odd"}]),
     )
 
     async def ended() -> bool:
         counts = await made.counts()
-        return counts["failed"] == 8 and counts["completed"] == sent
+        return counts["failed"] == 7 + hostile and counts["completed"] == sent
 
     await eventually(ended, 30, "mails have not ended")
 
 
 async def _mails_that_did_not(made: World) -> None:
     for number in range(SLOTS):
-        await made.send("active", f"customer-{number}@slow.example")
+        await made.send("active", f"{_name(number)}@slow.example")
 
     async def busy() -> bool:
         return (await made.counts())["active"] == SLOTS
 
     await eventually(busy, 20, "mails are not under way")
     for number in range(3):
-        await made.send("waiting", f"later-{number}@slow.example", priority=number)
+        await made.send("waiting", f"{_name(9 - number)}@slow.example", priority=number)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for number in range(2):
-        await made.send("delayed", f"customer-{number}@tomorrow.example", scheduledAt=tomorrow)
+        await made.send("delayed", f"{_name(number)}@tomorrow.example", scheduledAt=tomorrow)
     cancelled = await made.send("cancelled", "bob@example.com", scheduledAt=tomorrow)
     await made.admin("POST", f"/jobs/{cancelled}/cancel", {"reason": "the order was withdrawn"})
 
@@ -150,3 +180,37 @@ async def _other_queues(made: World) -> None:
         args = {"queueId": "018f2f6e-7c1c-7000-8000-000000000000"}
         await made.admin("PUT", f"/schedules/{name}", {"task": "email.send", "args": args, **when})
     await made.admin("POST", "/schedules/ping/pause", {"reason": "holidays"})
+
+
+async def _runs(made: World) -> None:
+    """One that waits for an approval."""
+    user = made.process.user
+    project = data(await user.post("/api/v1/projects", json={"name": "Shop", "monthlyBudgetCents": 500}), 201)["id"]
+    data(await user.put(f"/api/v1/projects/{project}/agents", json={"enabled": list(AGENTS)}))
+    body = {"projectId": project, "jobType": "batch"}
+    made.runs.append(data(await user.post("/api/v1/orchestration/jobs", json=body), 202)["jobId"])
+
+    async def waits() -> bool:
+        found = data(await user.get(f"/api/v1/orchestration/jobs/{made.runs[0]}"))
+        assert found["status"] == "awaiting_approval", found["status"]
+        return True
+
+    await eventually(waits, 30, "the run does not ask")
+
+
+def _model(provider: OpenAIServer, thinking_s: float) -> None:
+    asked: list[str] = []
+    marketer = (BUILT_IN / "marketer.md").read_text("utf-8").split("+++")[2].strip()[:60]
+
+    def answer(call: Call) -> Completion:
+        asked.append(call.model)
+        mail = asks("send_email", "a draft is ready", to=["team@shop.example"], subject="Plan for May", text="Hello")
+        said = example_of(call.schema) | {"actions": [mail] if marketer in call.messages[0]["content"] else []}
+        wait_s = thinking_s * (0.6 + 0.3 * (len(asked) % 3))
+        return Completion(said, wait_s=wait_s, input_tokens=2400 + 310 * len(asked), output_tokens=420)
+
+    provider.always(answer)
+
+
+def _name(number: int) -> str:
+    return _NAMES[number] if number < len(_NAMES) else f"{_NAMES[number % len(_NAMES)]}-{number // len(_NAMES)}"
