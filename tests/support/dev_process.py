@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.support.eventually import eventually
+from tests.support.fork_server import fork_server
 
 START_S = 60.0  # initdb and migrations on a busy machine
 STOP_S = 30.0
@@ -23,16 +25,15 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 def gateway(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end, in ``cwd``."""
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        cwd=cwd,
-        env=clean_environment(**environment),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=STOP_S,
-        check=False,
-    )
+    with TemporaryDirectory() as directory:
+        files = [Path(directory) / name for name in ("stdin", "stdout", "stderr")]
+        files[0].write_text(stdin)
+        process = fork_server().start(arguments, cwd, clean_environment(**environment), files)
+        try:
+            code = process.wait(STOP_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, code, files[1].read_text(), files[2].read_text())
 
 
 class DevProcess:

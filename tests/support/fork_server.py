@@ -1,8 +1,8 @@
 """Commands of the gateway as processes of their own that do not import it anew.
 
 One process has imported the program; each command is a fork of it, with its own environment, directory and files. So a
-gateway is there in a fifth of the time. What importing does, and in which order, other tests show: those of the command
-line, of ``gateway dev`` and of ``gateway autoscale`` start ``python -m gateway``.
+gateway is there in a fifth of the time. What importing does, and in which order, other tests show: those of
+``gateway dev``, of ``gateway autoscale`` and of the verbs that serve start ``python -m gateway``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from threading import Lock
 from typing import Any
 
-from gateway.cli import main as command
+import gateway.cli
 
 ROOT = Path(__file__).parents[2]
 # What a gateway has imported when it is ready.
-PROGRAM = ("gateway.cli.serve", "gateway.server")
+PROGRAM = ("gateway.server", *(f"gateway.cli.{module.name}" for module in iter_modules(gateway.cli.__path__)))
 LIBRARIES = (
     "anyio._backends._asyncio",
     "jsonschema_rs",
@@ -39,6 +41,7 @@ LIBRARIES = (
     "uvloop",
 )
 _PACKET = 1 << 18  # bytes; a request holds a whole environment
+_TURN_S = 0.05  # until it is seen that another thread took what one waits for
 
 
 class ForkedProcess:
@@ -62,7 +65,7 @@ class ForkedProcess:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired("gateway", timeout)
-            self._server.listen(left)
+            self._server.listen(min(left, _TURN_S))
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -78,6 +81,8 @@ class ForkServer:
 
     def __init__(self) -> None:
         self.ended: dict[int, int] = {}
+        self._started: list[int] = []
+        self._starting = Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(
@@ -87,26 +92,39 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, arguments: Sequence[str], log: Path, cwd: Path, environment: Mapping[str, str]) -> ForkedProcess:
-        """``log`` gets what it prints, on both streams."""
-        request = {"arguments": arguments, "log": str(log), "cwd": str(cwd), "environment": dict(environment)}
-        self._control.sendall(json.dumps(request).encode())
-        while (pid := self.listen(None)) is None:
-            pass
-        self.ended.pop(pid, None)  # of one that had the same number long ago
+    def start(
+        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], files: Sequence[Path]
+    ) -> ForkedProcess:
+        """``files``: standard input, output and error; the same one twice gets both."""
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "environment": dict(environment),
+            "files": [str(file) for file in files],
+        }
+        with self._starting:
+            self._control.sendall(json.dumps(request).encode())
+            while not self._started:
+                self.listen(_TURN_S)
+            pid = self._started.pop()
         return ForkedProcess(self, pid)
 
-    def listen(self, timeout: float | None) -> int | None:
-        """Take in what the server tells, if it says anything within so many seconds. Answers the id of a new child."""
+    def listen(self, timeout: float) -> None:
+        """Take in what the server tells, if it says anything within so many seconds. Threads may do it at once."""
         while select.select([self._control], [], [], timeout)[0]:
-            told: dict[str, int] = json.loads(self._control.recv(_PACKET) or '{"gone": 0}')
-            if "gone" in told:
+            try:
+                packet = self._control.recv(_PACKET, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return  # another thread has it
+            if not packet:
                 raise RuntimeError(f"the fork server ended with {self._server.wait()}")
-            if "code" not in told:
-                return told["pid"]
-            self.ended[told["pid"]] = told["code"]
+            told: dict[str, int] = json.loads(packet)
+            if "code" in told:
+                self.ended[told["pid"]] = told["code"]
+            else:
+                self.ended.pop(told["pid"], None)  # of one that had the same number long ago
+                self._started.append(told["pid"])
             timeout = 0
-        return None
 
     def close(self) -> None:
         self._control.close()
@@ -162,13 +180,14 @@ def _tell_ends(control: socket.socket) -> None:
 
 def _become(request: dict[str, Any]) -> None:
     """What ``exec`` and the interpreter's start would have done."""
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for number, file in enumerate(request["files"]):
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    time.tzset()
     sys.argv = ["gateway", *request["arguments"]]
 
 
@@ -183,7 +202,7 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _become(request)
-    return command()
+    return gateway.cli.main()
 
 
 if __name__ == "__main__":

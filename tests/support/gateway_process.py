@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def _started(
     arguments: list[str], log: Path, environment: Mapping[str, str]
 ) -> ForkedProcess | subprocess.Popen[bytes]:
     if "LD_PRELOAD" not in environment and environment.get("PYTHONPATH", str(ROOT)) == str(ROOT):
-        return fork_server().start(arguments, log, log.parent, environment)
+        return fork_server().start(arguments, log.parent, environment, [Path(os.devnull), log, log])
     # A library is loaded before all others, and another version's code is read, only by a new program.
     with log.open("wb") as output:
         return subprocess.Popen(
