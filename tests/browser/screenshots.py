@@ -18,7 +18,7 @@ from tests.browser.visits import Visits, chromium
 from tests.browser.world import World, world
 
 PICTURES: Final = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-SHOWN: Final = ("overview", "queue", "job", "emails", "run")
+SHOWN: Final = ("overview", "queue", "job", "run")
 SENT: Final = 240
 LARGEST: Final = 150_000  # bytes
 
