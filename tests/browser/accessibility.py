@@ -22,6 +22,7 @@ PAGES: Final = {
     "run": "send_email",
     "approvals": "send_email",
     "usage": "Shop",
+    "metrics": "email-queue",
     "schedules": "nightly-report",
     "replicas": "live",
     "operations": "Operations",

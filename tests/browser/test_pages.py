@@ -254,3 +254,13 @@ async def test_the_overview_and_a_job_have_no_accessibility_findings(visits: Vis
     for name in ("overview", "job"):
         await page.goto(shown.url + page_path(name, shown))
         assert not await findings(page), name
+
+
+async def test_the_first_page_is_light(visits: Visits) -> None:
+    sizes: list[int] = []
+    context = await visits.session()
+    page = await context.new_page()
+    page.on("response", lambda answer: sizes.append(int(answer.headers.get("content-length", 0))))
+    await page.goto(visits.world.url)
+    weights = await page.evaluate("performance.getEntriesByType('resource').map(e => e.transferSize)")
+    assert sum(sizes) < 60_000, (sizes, weights)

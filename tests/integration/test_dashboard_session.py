@@ -141,6 +141,9 @@ async def test_pages_load_their_own_files_only(board: Dashboard) -> None:
         asset = await board.http.get(address)
         assert asset.status_code == 200
         assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert asset.headers["content-encoding"] == "gzip"
+        plain = await board.http.get(address, headers={"Accept-Encoding": "identity"})
+        assert ("content-encoding" not in plain.headers, plain.content) == (True, asset.content)
     assert (await board.http.get(re.sub("[0-9a-f]{16}", "0" * 16, loaded[0]))).status_code == 404
 
 

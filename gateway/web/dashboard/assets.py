@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.params import FromPath
 
 from gateway.access import PUBLIC
@@ -23,8 +24,11 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    """``compressed``: the content by gzip."""
+
     name: str
     content: bytes
+    compressed: bytes
     media_type: str
 
     @property
@@ -38,7 +42,11 @@ def _load() -> dict[str, Asset]:
     for entry in files(__package__).joinpath("static").iterdir():
         ending = entry.name.rpartition(".")[2]
         if ending in _TYPES:
-            found[entry.name] = Asset(name=entry.name, content=entry.read_bytes(), media_type=_TYPES[ending])
+            content = entry.read_bytes()
+            compressed = gzip.compress(content, mtime=0)
+            found[entry.name] = Asset(
+                name=entry.name, content=content, compressed=compressed, media_type=_TYPES[ending]
+            )
     return found
 
 
@@ -46,10 +54,12 @@ ASSETS: Final = _load()
 
 
 @get("/static/{digest:str}/{name:str}", opt={"access": PUBLIC}, include_in_schema=False)
-async def asset_route(digest: FromPath[str], name: FromPath[str]) -> Response[Any]:
+async def asset_route(request: Request[Any, Any, Any], digest: FromPath[str], name: FromPath[str]) -> Response[Any]:
     asset = ASSETS.get(name)
     if asset is None or asset.path != f"static/{digest}/{name}":
         raise Problem(404, "not_found", "There is no such file in this version")
     # As a media type it would get a second charset.
-    headers = {"Content-Type": asset.media_type, "Cache-Control": _FOR_EVER}
-    return Response(asset.content, headers=headers)
+    headers = {"Content-Type": asset.media_type, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(asset.content, headers=headers)
+    return Response(asset.compressed, headers=headers | {"Content-Encoding": "gzip"})
