@@ -27,7 +27,7 @@ async def test_with_redis_killed_pages_come_from_the_ledger_within_a_second_and_
     await expect(mode).to_contain_text("redis mode")
     shown.valkey.kill()
     try:
-        await expect(page.get_by_role("main").get_by_text("Redis does not answer since")).to_be_visible()
+        await expect(page.get_by_role("main").get_by_text("Redis does not answer since")).to_be_visible(timeout=15_000)
         await expect(mode).to_contain_text("direct mode")
         other = await visits.open()
         for path in ("", QUEUE, f"{QUEUE}/{shown.jobs['retried'][0]}", "/jobs?q=Greylisted", "/replicas"):
@@ -145,7 +145,7 @@ async def test_no_page_scrolls_sideways(visits: Visits, shown: World, width: int
 async def clipped(page: Page) -> list[str]:
     """Tables whose right part is hidden behind a scroll."""
     found: list[str] = await page.evaluate(
-        "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        "[...document.querySelectorAll('.wide:has(.cards)')].filter(e => e.scrollWidth > e.clientWidth + 1)"
         ".map(e => e.querySelector('caption').textContent + ' ' + e.scrollWidth + '>' + e.clientWidth)"
     )
     return found

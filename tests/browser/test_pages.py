@@ -132,7 +132,7 @@ async def test_all_that_match_are_counted_confirmed_and_followed(visits: Visits,
     for _ in range(2):
         await shown.send("many", "many@slow.example", group="many")
     page = await visits.open(f"{QUEUE}?status=waiting&q=group%3Amany")
-    await page.get_by_role("button", name="Cancel…").click()
+    await page.get_by_role("form", name="All that match").get_by_role("button", name="Cancel…").click()
     await expect(page.get_by_text("2 jobs match")).to_be_visible()
     await page.get_by_role("button", name="Cancel 2").click()
     await expect(page.get_by_role("heading", name="Cancel 2 jobs of email-queue")).to_be_visible()
