@@ -23,6 +23,7 @@ from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
 from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
 from gateway.infra.tracing import exporter
+from gateway.infra.vitals import vitals_of
 from gateway.infra.watchdog import LoopWatchdog
 from gateway.jobs.controls import Controls
 from gateway.jobs.direct_broker import DirectBroker
@@ -122,7 +123,8 @@ class Runtime:
             self.controls.watch(worker.policy.name, worker.adopt)
         self.metrics.watch_slots(self._slots)
         identity = Identity(self.replica_id, settings.gateway_role, shared_settings(settings))
-        self.presence = Presence(self.records, self.dispatcher, self.workers, identity)
+        vitals = vitals_of(lambda: self.loop_lag.longest_s)
+        self.presence = Presence(self.records, self.dispatcher, self.workers, identity, vitals)
         self.maintenance = self._maintenance()
         self._started: list[Component] = []
         self._boot: asyncio.Task[None] | None = None

@@ -63,12 +63,16 @@ class LoopLag:
         self._loop = Loop(self.name, self._look)
 
     @property
+    def longest_s(self) -> float:
+        """Of the last ``WINDOW_S`` seconds."""
+        return max(self._lags, default=0.0)
+
+    @property
     def problem(self) -> str | None:
         """Why this process should get no traffic now; None: its loop is on time."""
         if self._watch is None or not self._watch.late:
             return None
-        longest = max(self._lags, default=0.0)
-        return f"overloaded: the event loop is up to {longest:.1f} s late (READY_LOOP_LAG_MAX_MS)"
+        return f"overloaded: the event loop is up to {self.longest_s:.1f} s late (READY_LOOP_LAG_MAX_MS)"
 
     async def start(self) -> None:
         await self._loop.start()

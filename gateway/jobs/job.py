@@ -94,7 +94,8 @@ class ClaimedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How one attempt ended when it did not complete. ``kind``: error, fail, timeout, stalled, interrupted, snoozed,
-    cancelled; or expired: there was none in time."""
+    cancelled; or expired: there was none in time. ``started_at`` None: it did not start, or an older version wrote
+    this."""
 
     attempt: int
     kind: str
@@ -102,6 +103,7 @@ class AttemptError(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     at: datetime
     worker: str | None = None
     uncertain: bool = False
+    started_at: datetime | None = None
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,6 +107,7 @@ def _entry(job: ClaimedJob, moment: Moment, cause: Cause) -> str:
         at=moment.now,
         worker=moment.worker,
         uncertain=cause.uncertain,
+        started_at=job.claimed_at,
     )
     return msgspec.json.encode(entry).decode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from zlib import crc32
 
 import msgspec
 
@@ -33,7 +34,8 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     ``timeout_s`` is the longest one attempt may run; ``backoff_ms`` the delay after the first failure, doubled for each
     further one; ``max_waiting`` how many waiting and delayed jobs are accepted (0: any number). ``group_concurrency``
-    and ``group_rate`` hold for each group by itself, over all replicas; None: no limit.
+    and ``group_rate`` hold for each group by itself, over all replicas; None: no limit. ``revision`` tells what an
+    administrator replaced: the same on replicas that go by the same replacements, 0 for none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_waiting: int = 0
     group_concurrency: int | None = None
     group_rate: RateLimit | None = None
+    revision: int = 0
 
 
 CONCURRENCY_MAX = 10_000
@@ -56,7 +59,7 @@ NUMBER_MAX = 2_000_000_000  # PostgreSQL's integer
 _Number = Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)] | None
 
 
-class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True):
+class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an administrator replaced of a queue's policy; None: as declared. Units as in ``QueuePolicy``.
 
     A rate limit is replaced as a whole: with both of its numbers, or not. A group's limit of 0 is none.
@@ -73,6 +76,11 @@ class QueueOverrides(msgspec.Struct, frozen=True, kw_only=True):
     group_concurrency: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)] | None = None
     group_rate_max: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)] | None = None
     group_rate_duration_ms: _Number = None
+
+    @property
+    def revision(self) -> int:
+        """As in ``QueuePolicy``. A field that only a newer version knows, and that is not named, does not count."""
+        return 0 if self == QueueOverrides() else crc32(msgspec.json.encode(self))
 
 
 def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
@@ -97,6 +105,7 @@ def overridden(policy: QueuePolicy, by: QueueOverrides) -> QueuePolicy:
         ),
         group_concurrency=policy.group_concurrency if by.group_concurrency is None else by.group_concurrency or None,
         group_rate=group_rate,
+        revision=by.revision,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,12 +43,18 @@ class Presence:
     name = "presence"
 
     def __init__(
-        self, records: Records, dispatcher: Dispatcher, workers: Sequence[QueueWorker], identity: Identity
+        self,
+        records: Records,
+        dispatcher: Dispatcher,
+        workers: Sequence[QueueWorker],
+        identity: Identity,
+        vitals: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self._records = records
         self._dispatcher = dispatcher
         self._workers = workers
         self._identity = identity
+        self._vitals = vitals
         self._started = datetime.now(UTC)
         self._loop = Loop(self.name, self._beat)
         self._shown = False
@@ -108,7 +114,10 @@ class Presence:
         log.info("replica_empty", replica=self._identity.id, busy=self._busy)
 
     def _replica(self) -> Replica:
-        slots = {worker.policy.name: {"slots": worker.slots, "busy": worker.busy} for worker in self._workers}
+        slots = {
+            worker.policy.name: {"slots": worker.slots, "busy": worker.busy, "limits": worker.policy.revision}
+            for worker in self._workers
+        }
         return Replica(
             id=self._identity.id,
             role=self._identity.role,
@@ -121,4 +130,5 @@ class Presence:
             started_at=self._started,
             seen_at=self._started,
             configuration=dict(self._identity.configuration),
+            vitals=self._vitals(),
         )

@@ -32,8 +32,10 @@ class QueueStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """A live process. ``slots``: by queue ``{"slots": n, "busy": n}``; ``mode``: "queue" or "direct";
-    ``configuration``: the settings that it should share with the others (``settings.shared``)."""
+    """A live process. ``slots``: by queue ``{"slots": n, "busy": n, "limits": n}``, the last as in
+    ``QueuePolicy.revision``; ``mode``: "queue" or "direct"; ``configuration``: the settings that it should share with
+    the others (``settings.shared``); ``vitals``: how it is, see ``infra.vitals``. Older versions tell neither limits
+    nor vitals."""
 
     id: str
     role: str
@@ -46,6 +48,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     seen_at: datetime
     configuration: dict[str, str] = {}
+    vitals: dict[str, float] = {}
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -109,6 +112,7 @@ class Records:
             replica.slots,
             replica.draining,
             replica.configuration,
+            replica.vitals,
         )
         assert row is not None  # noqa: S101  an upsert returns its row
         return Asked(row["drain_requested"], row["within_s"])

@@ -110,8 +110,10 @@ class JobDetail(JobView, frozen=True, kw_only=True, rename="camel"):
 
 
 class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One live replica. ``slots`` by queue: ``{"email-queue": {"slots": 5, "busy": 2}}``. ``configuration``: what
-    should be the same on all of them, without secrets; None: its version announces nothing."""
+    """One live replica. ``slots`` by queue: ``{"email-queue": {"slots": 5, "busy": 2, "limits": 0}}``; ``limits`` is
+    equal on replicas that go by the same changed limits, 0 for none. ``configuration``: what should be the same on all
+    of them, without secrets; None: its version announces nothing. ``vitals``: ``rssBytes``, and ``loopLagS``, the
+    longest delay of its event loop in 15 s."""
 
     id: str
     role: str
@@ -125,6 +127,7 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     seen_at: datetime
     configuration: dict[str, str] | None
     configuration_hash: str | None
+    vitals: dict[str, float]
 
 
 def queue_view(status: QueueStatus, replicas: Sequence[Replica]) -> QueueView:

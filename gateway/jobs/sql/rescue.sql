@@ -11,7 +11,7 @@ UPDATE jobs SET
   error = CASE WHEN cancel_reason IS NOT NULL THEN cancel_reason
                WHEN stalls + 1 >= $1 THEN format('stalled %s times: its worker vanished', stalls + 1) ELSE error END,
   errors = errors || jsonb_build_object('attempt', attempts, 'kind', 'stalled', 'error', 'its worker vanished',
-                                        'at', now(), 'worker', worker),
+                                        'at', now(), 'worker', worker, 'startedAt', claimed_at),
   run_at = now(),
   finished_at = CASE WHEN cancel_reason IS NOT NULL OR stalls + 1 >= $1 THEN now() END,
   lease_until = NULL,
