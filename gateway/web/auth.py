@@ -172,6 +172,12 @@ def check_access_declared(app: Litestar) -> None:
         raise ValueError(f'these routes do not declare opt={{"access": ...}}: {", ".join(undeclared)}')
 
 
+def demand_scope(principal: Principal, scope: Scope) -> None:
+    """For what depends on more than the route. Raises Problem 403."""
+    if not principal.may(scope):
+        raise _forbidden(principal, scope)
+
+
 def _handlers_of(route: Any) -> list[BaseRouteHandler]:
     handlers = getattr(route, "route_handlers", None)
     return list(handlers) if handlers is not None else [route.route_handler]

@@ -20,6 +20,7 @@ from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import JobState
 from gateway.jobs.operations import IDS_MAX, Action, OperationNotFound, Selection
 from gateway.problem import Problem
+from gateway.web.auth import demand_scope
 from gateway.web.invalid_body import explain
 from gateway.web.jobs_search import PARAMETERS, SearchOfAll, queue_of, read_filter, search_jobs
 from gateway.web.queue_controls import waiting_job_detail
@@ -34,6 +35,7 @@ OPERATIONS_SHOWN: Final = 50
 
 READ: Final = {"access": Scope.ADMIN_READ}
 OPERATE: Final = {"access": Scope.ADMIN_OPERATE}
+WRITE: Final = {"access": Scope.ADMIN_WRITE}
 
 AdminRequest = Request[Principal, Any, Any]
 
@@ -140,7 +142,7 @@ class JobsAdmin(Controller):
         await _audited(request, platform, "job.promote", wanted, {})
         return _success(job_detail(record))
 
-    @delete("/{job_id:str}", opt=OPERATE, status_code=200, summary="Delete a job that does not run")
+    @delete("/{job_id:str}", opt=WRITE, status_code=200, summary="Delete a job that does not run")
     async def delete_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
         wanted = job_id_of(job_id)
         old = await platform.engine.get(wanted)
@@ -179,7 +181,9 @@ class BulkAdmin(Controller):
     async def change_many(
         self, request: AdminRequest, platform: ThePlatform, name: FromPath[str], data: JSONBody[BulkRequest]
     ) -> Response[dict[str, Any]]:
-        """With ``dryRun`` nothing changes: 200 and how many there are."""
+        """With ``dryRun`` nothing changes: 200 and how many there are. To delete needs ``admin:write``."""
+        if data.action is Action.DELETE:
+            demand_scope(request.user, Scope.ADMIN_WRITE)
         queue = full_name(name, platform.engine.registry.queue_names)
         chosen = await _selection(platform, queue, data)
         operations = platform.inspector.operations
@@ -193,7 +197,7 @@ class BulkAdmin(Controller):
         headers = {"Location": f"{OPERATIONS_PATH}/{operation.id}"}
         return Response(_success(answer), status_code=202, headers=headers)
 
-    @post("/clean", opt=OPERATE, status_code=200, summary="Delete jobs that ended some time ago")
+    @post("/clean", opt=WRITE, status_code=200, summary="Delete jobs that ended some time ago")
     async def clean(
         self, request: AdminRequest, platform: ThePlatform, name: FromPath[str], data: JSONBody[CleanRequest]
     ) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,35 +42,42 @@ class DutyView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     last_run: DutyRun | None
 
 
+async def duty_views(duties: Duties) -> list[DutyView]:
+    last = await duties.book.last_runs()
+    return [
+        DutyView(
+            name=duty.name,
+            does=duty.does,
+            period_s=duty.period_s,
+            offset_s=duty.offset_s,
+            last_run=last.get(duty.name),
+        )
+        for duty in duties.known
+    ]
+
+
+async def runs_of(duties: Duties, query: Mapping[str, str]) -> tuple[list[DutyRun], str | None]:
+    """Newest first, and the cursor of the page after. Raises Problem 400."""
+    wanted, limit = _duty(query.get("duty"), duties.known), _number("limit", query.get("limit"), LIMIT_MAX)
+    before = _number("cursor", query.get("cursor"), _ID_MAX)
+    size = limit or LIMIT_DEFAULT
+    runs = await duties.book.newest(wanted, before, size + 1)
+    return runs[:size], str(runs[size - 1].id) if len(runs) > size else None
+
+
 class MaintenanceAdmin(Controller):
     path = "/api/v1/admin/maintenance"
     tags = ("admin",)
 
     @get("/", opt=READ, summary="Duties: retention and other upkeep, each with its last run")
     async def list_duties(self, duties: TheDuties) -> dict[str, Any]:
-        last = await duties.book.last_runs()
-        views = [
-            DutyView(
-                name=duty.name,
-                does=duty.does,
-                period_s=duty.period_s,
-                offset_s=duty.offset_s,
-                last_run=last.get(duty.name),
-            )
-            for duty in duties.known
-        ]
-        return {"success": True, "data": views}
+        return {"success": True, "data": await duty_views(duties)}
 
     @get("/runs", opt=READ | {"query": ("duty", "limit", "cursor")}, summary="Runs of duties, newest first")
     async def list_runs(self, duties: TheDuties, query: QueryParams) -> dict[str, Any]:
         """Query: duty, a name as the list of duties has it; limit; cursor."""
-        wanted, limit = _duty(query.get("duty"), duties.known), _number("limit", query.get("limit"), LIMIT_MAX)
-        before = _number("cursor", query.get("cursor"), _ID_MAX)
-        size = limit or LIMIT_DEFAULT
-        runs = await duties.book.newest(wanted, before, size + 1)
-        more = len(runs) > size
-        page = {"nextCursor": str(runs[size - 1].id) if more else None}
-        return {"success": True, "data": runs[:size], "page": page}
+        runs, cursor = await runs_of(duties, query)
+        return {"success": True, "data": runs, "page": {"nextCursor": cursor}}
 
 
 def _duty(name: str | None, known: tuple[Duty, ...]) -> str | None:

@@ -29,7 +29,7 @@ from gateway.web.queues_schemas import (
 )
 
 ADMIN_PATH: Final = "/api/v1/admin"
-OPERATE: Final = {"access": Scope.ADMIN_OPERATE}
+WRITE: Final = {"access": Scope.ADMIN_WRITE}
 
 # How a route asks for it: the app provides it under the name "controls".
 TheControls = NamedDependency[SkipValidation[Controls]]
@@ -156,9 +156,7 @@ _RETENTION: Final = {
 }
 
 
-@patch(
-    f"{ADMIN_PATH}/queues/{{name:str}}", opt=OPERATE, summary="Change a queue's limits while it runs", tags=["admin"]
-)
+@patch(f"{ADMIN_PATH}/queues/{{name:str}}", opt=WRITE, summary="Change a queue's limits while it runs", tags=["admin"])
 async def change_limits(
     request: Request[Principal, Any, Any],
     platform: ThePlatform,

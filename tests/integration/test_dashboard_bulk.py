@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -10,8 +13,10 @@ import httpx
 import pytest
 
 from gateway.access import Role
+from gateway.infra.log import MASK
+from gateway.web.dashboard.export import ROWS_MAX
 from tests.support.eventually import eventually
-from tests.support.pages import ORIGIN, PAGES, Dashboard, dashboard
+from tests.support.pages import ORIGIN, PAGES, Dashboard, Document, dashboard
 
 QUEUE = "/queue/email-queue"
 
@@ -39,7 +44,8 @@ async def test_rows_that_were_ticked_are_counted_and_then_retried(board: Dashboa
     assert (len(boxes), {box.get("form") for box in boxes}) == (50, {"ticked"})
     page.sound()
     asked = await tick(board, "retry", ids[1:54])  # more fields than other forms have
-    assert (asked.status_code, "2 of 53 ticked jobs: the state of the others forbids it" in asked.text) == (200, False)
+    assert asked.status_code == 200
+    assert "2 of 53 ticked jobs: the state of the others forbids it" in Document.of(asked.text).text
     assert not await board.audited()
     named = ",".join(ids[1:4])
     for _ in range(2):  # a double click
@@ -71,3 +77,64 @@ async def test_who_may_tick(board: Dashboard) -> None:
     board.sign_in(Role.VIEWER)
     assert (await tick(board, "cancel", [job])).status_code == 403
     assert not [box for box in (await board.page(QUEUE)).all("input") if box.get("type") == "checkbox"]
+
+
+async def test_a_list_is_a_file_that_no_spreadsheet_takes_for_formulas(board: Dashboard) -> None:
+    job = await board.submit(
+        {"n": '=HYPERLINK("http://x")', "password": "hunter2", "message": "dear ada"},
+        dedupe_key="=1+1",
+        tags=("@sum", "b"),
+        group="+1",
+    )
+    await board.fail(job, '-boom,\n"quoted" \u202e')
+    await board.submit()
+    page = await board.page(f"{QUEUE}?status=failed")
+    assert [form for form in page.all("form") if form.get("action") == f"{PAGES}{QUEUE}/export"]
+    link = f"{PAGES}{QUEUE}/export?status=failed"
+    answer = await board.http.get(link)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="email-queue-failed-')
+    [row] = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert (row["id"], row["key"], row["tags"], row["group"]) == (job, "'=1+1", "'@sum b", "'+1")
+    assert row["error"] == '\'-boom,\n"quoted" \\u202e'
+    assert json.loads(row["argument"]) == {"n": '=HYPERLINK("http://x")', "password": MASK, "message": "dear ada"}
+    board.sign_in(Role.VIEWER)
+    assert "dear ada" not in (await board.http.get(link)).text
+    assert (await board.http.get(f"{PAGES}{QUEUE}/export?q=queue:other")).status_code == 400
+
+
+async def test_a_file_ends_and_says_so(board: Dashboard) -> None:
+    await board.pool.execute(
+        "INSERT INTO jobs (id, queue, task, state, args, max_attempts, finished_at) "
+        "SELECT gen_random_uuid(), 'email-queue', 'email.send', 'failed', '{}'::jsonb, 3, now() "
+        "FROM generate_series(1, $1)",
+        ROWS_MAX + 1,
+    )
+    lines = (await board.http.get(f"{PAGES}{QUEUE}/export?status=failed")).text.splitlines()
+    assert len(lines) == 1 + ROWS_MAX + 1
+    assert lines[-1] == "(there are more jobs: this file ends here)"
+
+
+async def test_old_jobs_are_counted_and_then_deleted(board: Dashboard) -> None:
+    for hours in (1, 30, 50):
+        job = await board.submit()
+        await board.fail(job)
+        await board.pool.execute(
+            "UPDATE jobs SET finished_at = now() - make_interval(hours => $2) WHERE id = $1::uuid", job, hours
+        )
+    page = await board.page(f"{QUEUE}/clean?state=failed&hours=24")
+    page.sound()
+    assert "2 failed jobs ended more than 1 d ago" in page.text
+    assert "No job ended so long ago" in (await board.page(f"{QUEUE}/clean?state=completed&hours=24")).text
+    fields = {"state": "failed", "hours": "24", "count": "2"}
+    for _ in range(2):  # a double click
+        answer = await board.press(f"{QUEUE}/clean", **fields)
+        assert answer.headers["location"] == f"{PAGES}{QUEUE}?done=clean"
+    assert await board.pool.fetchval("SELECT count(*) FROM jobs") == 1
+    assert [action for _, action, _ in await board.audited()] == ["queue.clean"] * 2
+    for wrong in ({"hours": "24"}, {"count": "2"}, {"hours": "0", "count": "2"}, fields | {"count": "101"}):
+        assert (await board.press(f"{QUEUE}/clean", **wrong)).status_code == 400
+    assert (await board.http.get(f"{PAGES}{QUEUE}/clean?state=waiting&hours=1")).status_code == 400
+    board.sign_in(Role.OPERATOR)
+    assert (await board.http.get(f"{PAGES}{QUEUE}/clean?hours=24")).status_code == 403
+    assert (await board.press(f"{QUEUE}/clean", **fields)).status_code == 403

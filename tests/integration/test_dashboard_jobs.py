@@ -122,6 +122,50 @@ async def test_a_job_shows_its_way_its_errors_and_its_argument_masked(board: Das
     assert "hunter2" not in (await board.http.get(f"{PAGES}{QUEUE}/{job}", headers={"Accept": "application/json"})).text
 
 
+async def test_the_way_of_a_job_has_its_waits_and_runs(board: Dashboard) -> None:
+    job = await board.submit()
+    at = datetime.now(UTC) - timedelta(hours=3)
+
+    def ended(number: int, kind: str, start_s: float, end_s: float) -> dict[str, Any]:
+        start, end = at + timedelta(seconds=start_s), at + timedelta(seconds=end_s)
+        told = {"attempt": number, "kind": kind, "error": "no", "worker": "w-1"}
+        return told | {"at": end.isoformat(), "startedAt": start.isoformat()}
+
+    await board.pool.execute(
+        "UPDATE jobs SET state = 'failed', attempts = 2, error = 'no', created_at = $2, run_at = $3, claimed_at = $4, "
+        "finished_at = $5, errors = $6, request_id = '<b>req', traceparent = '00-1-2-01' WHERE id = $1::uuid",
+        job,
+        *(at + timedelta(seconds=seconds) for seconds in (0, 62.691, 63, 63.05)),
+        [ended(1, "error", 2.6, 2.691), ended(2, "fail", 63, 63.05)],
+    )
+    page = await board.page(f"{QUEUE}/{job}")
+    page.sound()
+    told = page.text
+    words = ["accepted", "waited 2.6 s attempt 1 started", "ran 91 ms attempt 1 ended: error"]
+    words += ["back-off 1 m attempt 2 started", "ran 50 ms attempt 2 ended: fail", "at once failed"]
+    assert [told.find(each) for each in words] == sorted(told.find(each) for each in words)
+    assert all(each in told for each in [*words, "The error is permanent: 1 further attempt was not made."])
+    assert "Kept until" in told
+    assert "<b>req" in told
+    assert not page.all("b")
+    assert {"request-id", "trace"} <= {button.get("data-copy") for button in page.all("button")}
+
+
+async def test_the_last_attempt_was_ready_before_it_started(board: Dashboard) -> None:
+    job = await board.submit()
+    at = datetime.now(UTC) - timedelta(hours=3)
+    await board.pool.execute(
+        "UPDATE jobs SET state = 'completed', attempts = 1, created_at = $2, run_at = $3, claimed_at = $4, "
+        "finished_at = $5 WHERE id = $1::uuid",
+        job,
+        *(at + timedelta(seconds=seconds) for seconds in (0, 3600, 3602, 3603)),
+    )
+    told = (await board.page(f"{QUEUE}/{job}")).text
+    for words in ("scheduled 1 h ready", "waited 2 s attempt 1 started", "ran 1 s completed", "Kept until"):
+        assert words in told
+    assert "further attempt" not in told
+
+
 async def test_a_waiting_job_says_why(board: Dashboard) -> None:
     job = await board.submit()
     assert "no live replica takes jobs of this queue" in (await board.page(f"{QUEUE}/{job}")).text
@@ -209,7 +253,7 @@ async def test_deleting_is_for_administrators(board: Dashboard) -> None:
 
 VERBS = (
     *(f"{QUEUE}/{{job}}/{verb}" for verb in ("retry", "cancel", "promote", "delete", "replay")),
-    *(f"{QUEUE}/{verb}" for verb in ("pause", "resume", "limits", "bulk")),
+    *(f"{QUEUE}/{verb}" for verb in ("pause", "resume", "limits", "bulk", "ticked", "clean")),
 )
 
 

@@ -26,22 +26,22 @@ async def board(database_url: str) -> AsyncIterator[Dashboard]:
         yield made
 
 
-async def beat(board: Dashboard, name: str) -> None:
+async def beat(board: Dashboard, name: str, **others: Any) -> None:
     row = await board.pool.fetchrow("SELECT now() AS now")
     assert row is not None
-    made = Replica(
-        id=name,
-        role="worker",
-        version="9.9.9",
-        host="<i>host",
-        pid=7,
-        mode="direct",
-        slots={"email-queue": {"slots": 5, "busy": 2}},
-        draining=False,
-        started_at=row["now"],
-        seen_at=row["now"],
-    )
-    await board.runtime.records.beat(made)
+    fields: dict[str, Any] = {
+        "id": name,
+        "role": "worker",
+        "version": "9.9.9",
+        "host": "<i>host",
+        "pid": 7,
+        "mode": "direct",
+        "slots": {"email-queue": {"slots": 5, "busy": 2}},
+        "draining": False,
+        "started_at": row["now"],
+        "seen_at": row["now"],
+    }
+    await board.runtime.records.beat(Replica(**(fields | others)))
 
 
 async def test_jobs_of_all_queues_are_found(board: Dashboard) -> None:
@@ -73,6 +73,76 @@ async def test_replicas_are_shown_and_drained(board: Dashboard) -> None:
     assert "draining" in (await board.page("/replicas")).text
     assert await board.audited() == [("the admin", "worker.drain", NAME)]
     assert (await board.press("/replicas/nobody/drain")).status_code == 404
+    for within_s, status in (("0", 400), ("x", 400), ("120", 303)):
+        assert (await board.press(drain, withinS=within_s)).status_code == status
+    assert await board.pool.fetchval("SELECT drain_by > now() FROM replicas WHERE id = $1", NAME)
+
+
+async def test_replicas_that_do_not_fit_together_are_told_with_what_to_do(board: Dashboard) -> None:
+    await beat(board, "w-1", vitals={"rssBytes": 104857600.0, "loopLagS": 0.002}, version="1.0")
+    await beat(board, "a-1", role="all", version="<b>2.0", mode="queue")
+    told = (await board.page("/replicas")).text
+    assert "email-queue: 10 slots; the limit of 10 per 1 s holds over all replicas." in told
+    await board.submit()
+    await board.pool.execute(
+        "UPDATE jobs SET state = 'active', worker = 'gone', claimed_at = now(), lease_until = now() + interval '1 hour'"
+    )
+    await beat(board, "gone")
+    await board.pool.execute("UPDATE replicas SET seen_at = now() - interval '1 minute' WHERE id = 'gone'")
+    page = await board.page("/replicas")
+    page.sound()
+    for words in (
+        "set DISABLE_BACKGROUND_WORKERS=true",
+        "Versions are mixed.",
+        "Modes are mixed.",
+        "100 MB",
+        "2 ms",
+        "holds 1 job until the lease ends",
+    ):
+        assert words in page.text
+    assert not page.all("b")
+    await board.pool.execute(
+        "UPDATE jobs SET state = 'completed', finished_at = claimed_at + interval '100 ms', lease_until = NULL"
+    )
+    told = (await board.page("/replicas")).text
+    assert "the limit of 10 per 1 s needs about 1 with jobs of 100 ms: more replicas will not send faster" in told
+
+
+async def test_the_page_of_a_queue_says_who_goes_by_its_limits(board: Dashboard) -> None:
+    queue = "/queue/email-queue"
+    await beat(board, "w-1", slots={"email-queue": {"slots": 5, "busy": 0, "limits": 0}})
+    assert "by these limits" not in (await board.page(queue)).text
+    await board.press(f"{queue}/limits", attempts="4")
+    told = (await board.page(queue)).text
+    assert "0 of 1 replica goes by these limits; not yet, or of a version that does not tell: w-1" in told
+    revision = board.runtime.engine.registry.queue("email-queue").revision
+    await beat(board, "w-1", slots={"email-queue": {"slots": 5, "busy": 0, "limits": revision}})
+    told = (await board.page(queue)).text
+    assert "The replica that takes its jobs goes by these limits, which differ from the settings." in told
+    assert "the queue is empty. No replica drains." in told
+    job = await board.submit()
+    await board.pool.execute("UPDATE jobs SET state = 'active', worker = 'w-1' WHERE id = $1::uuid", job)
+    await beat(board, "w-1", slots={"email-queue": {"slots": 5, "busy": 1, "limits": revision}})
+    assert "1 still run on w-1" in (await board.page(queue)).text
+
+
+async def test_maintenance_shows_each_duty_with_its_runs(board: Dashboard) -> None:
+    duty = board.runtime.maintenance.duties[0].name
+    await board.pool.execute(
+        "INSERT INTO maintenance_runs (duty, tick, replica, finished_at, rows, error) "
+        "SELECT $1, '2001-01-01'::timestamptz + n * interval '1 day', '<b>r', now(), 7, "
+        "CASE WHEN n = 51 THEN '<i>boom' END FROM generate_series(1, 51) AS n",
+        duty,
+    )
+    board.sign_in(Role.VIEWER)
+    page = await board.page("/maintenance")
+    page.sound()
+    assert "<i>boom" in page.text
+    assert "7 rows in" in page.text
+    assert not page.all("b")
+    older = next(link for link in page.links() if "cursor=" in link)
+    (await board.page(older.removeprefix(PAGES))).sound()
+    assert f"Runs of {duty}" in (await board.page(f"/maintenance?duty={duty}")).text
 
 
 async def test_schedules_are_paused_resumed_and_run(board: Dashboard) -> None:
@@ -124,7 +194,10 @@ async def test_viewers_and_other_sites_change_nothing(board: Dashboard, path: st
     assert not await board.audited()
 
 
-@pytest.mark.parametrize("path", ["/audit?cursor=x", "/audit?nothing=1", "/jobs?q=a&q=b", "/schedules?cursor=%00"])
+WRONG = ("/maintenance?duty=x", "/maintenance?cursor=x", "/audit?cursor=x", "/audit?nothing=1", "/jobs?q=a&q=b")
+
+
+@pytest.mark.parametrize("path", [*WRONG, "/schedules?cursor=%00"])
 async def test_wrong_addresses_are_pages(board: Dashboard, path: str) -> None:
     (await board.page(path, 400)).sound()
 
@@ -137,7 +210,8 @@ async def test_the_stream_asks_who_listens(board: Dashboard) -> None:
 
 
 async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path, most in (("/jobs", 3), ("/jobs?q=error:x", 3), ("/replicas", 1), ("/schedules", 1), ("/audit", 1)):
+    mosts = {"/jobs": 3, "/jobs?q=error:x": 3, "/replicas": 1, "/maintenance": 2, "/schedules": 1, "/audit": 1}
+    for path, most in mosts.items():
         with statements(monkeypatch) as counted:
             await board.page(path)
         assert len(counted) <= most + 1, (path, counted)  # one is for the navigation, every other second

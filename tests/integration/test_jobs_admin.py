@@ -31,7 +31,7 @@ ORCHESTRATION = "orchestration-queue"
 async def app(database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, Runtime]]:
     """Without workers: jobs stay where the tests put them."""
     async with serving(settings_for(database_url, gateway_role="api")) as (client, runtime):
-        client.headers["Authorization"] = f"Bearer {token(runtime, Role.OPERATOR)}"
+        client.headers["Authorization"] = f"Bearer {token(runtime, Role.ADMIN)}"
         yield client, runtime
 
 
@@ -322,3 +322,19 @@ async def test_only_operators_change_jobs(client: httpx.AsyncClient, runtime: Ru
     assert {answer.status_code for answer in answers} == {403}
     reads = [await client.get(path) for path in (JOBS, f"{ADMIN}/operations", f"{JOBS}/{job_id}")]
     assert {answer.status_code for answer in reads} == {403 if role is Role.USER else 200}
+
+
+async def test_only_administrators_delete_jobs(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    [job_id] = await submitted(runtime)
+    client.headers["Authorization"] = f"Bearer {token(runtime, Role.OPERATOR)}"
+    bulk = {"action": "delete", "ids": [job_id]}
+    for answer in (
+        await client.delete(f"{JOBS}/{job_id}"),
+        await client.post(f"{QUEUE}/bulk", json=bulk),
+        await client.post(f"{QUEUE}/bulk", json=bulk | {"dryRun": True}),
+        await client.post(f"{QUEUE}/clean", json={"olderThanMs": 0}),
+    ):
+        assert problem_of(answer)[:2] == (403, "insufficient_scope")
+    assert (await client.get(f"{JOBS}/{job_id}")).status_code == 200
+    cancel = {"action": "cancel", "ids": [job_id], "dryRun": True}
+    assert (await client.post(f"{QUEUE}/bulk", json=cancel)).status_code == 200

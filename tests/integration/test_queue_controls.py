@@ -98,16 +98,42 @@ async def test_bad_changes_name_the_field_and_change_nothing(served: Served, bod
     assert await runtime.pool.fetchval("SELECT count(*) FROM admin_audit") == 0
 
 
-async def test_only_operators_change_and_drain(served: Served) -> None:
+async def test_a_replica_tells_how_it_is_and_which_limits_it_goes_by(served: Served) -> None:
+    client, runtime = served
+
+    async def replica() -> Any:
+        [found] = await data(await client.get("/api/v1/admin/workers"))
+        return found
+
+    before = await replica()
+    assert before["id"] == runtime.replica_id
+    assert before["slots"]["email-queue"] == {"slots": 5, "busy": 0, "limits": 0}
+    assert before["vitals"]["rssBytes"] > 10_000_000
+    assert before["vitals"]["loopLagS"] >= 0
+    await data(await client.patch(EMAIL, json={"attempts": 4}))
+    await runtime.presence.drain()  # tells at once what its next sign of life would
+    limits = (await replica())["slots"]["email-queue"]["limits"]
+    assert limits == runtime.engine.registry.queue("email-queue").revision != 0
+    await data(await client.patch(EMAIL, json={"attempts": None}))
+    await runtime.presence.drain()
+    assert (await replica())["slots"]["email-queue"]["limits"] == 0
+
+
+async def test_operators_drain_and_administrators_change_limits(served: Served) -> None:
     client, runtime = served
     answers = {}
-    for role in (Role.USER, Role.VIEWER, Role.OPERATOR):
+    for role in Role:
         token = mint_token(runtime.settings, "ann", role, datetime.now(UTC) + timedelta(minutes=5))
         headers = {"Authorization": f"Bearer {token}"}
         patched = await client.patch(EMAIL, json={"attempts": 4}, headers=headers)
         drained = await client.post("/api/v1/admin/workers/nobody/drain", headers=headers)
         answers[role] = (patched.status_code, drained.status_code)
-    assert answers == {Role.USER: (403, 403), Role.VIEWER: (403, 403), Role.OPERATOR: (200, 404)}
+    assert answers == {
+        Role.USER: (403, 403),
+        Role.VIEWER: (403, 403),
+        Role.OPERATOR: (403, 404),
+        Role.ADMIN: (200, 404),
+    }
 
 
 async def test_unknown_queues_and_workers(served: Served) -> None:

@@ -7,7 +7,21 @@ from typing import Final
 from litestar import Router
 from litestar.di import Provide
 
-from gateway.web.dashboard import brought, bulk, events, job, login, metrics, others, overview, queue
+from gateway.web.dashboard import (
+    brought,
+    bulk,
+    clean,
+    events,
+    export,
+    job,
+    login,
+    metrics,
+    others,
+    overview,
+    queue,
+    replicas,
+    upkeep,
+)
 from gateway.web.dashboard.assets import ADDRESS, asset_route
 from gateway.web.dashboard.frame import Dashboard
 from gateway.web.dashboard.problems import page_handlers
@@ -25,6 +39,10 @@ HANDLERS: Final = (
     *bulk.HANDLERS,
     *job.HANDLERS,
     *others.HANDLERS,
+    export.export_jobs,
+    *clean.HANDLERS,
+    *replicas.HANDLERS,
+    *upkeep.HANDLERS,
     metrics.metrics_page,
     events.events_route,
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -13,13 +12,12 @@ from litestar.handlers import HTTPRouteHandler
 from gateway.access import Scope
 from gateway.feature import Feature, ThePlatform
 from gateway.pages import Action, Asked, Page, Raw
+from gateway.web.auth import demand_scope
 from gateway.web.dashboard import frame
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import PageRequest, TheDashboard, go_to, notice_name, respond, template_name
-from gateway.web.dashboard.look import file_name
-from gateway.web.dashboard.queue import audited, demand
-
-_SAFE: Final = "!#$&+-.^_`|~"  # with letters and digits: what RFC 8187 leaves as it is
+from gateway.web.dashboard.look import attachment
+from gateway.web.dashboard.queue import audited
 
 
 def routes_of(features: Iterable[Feature]) -> list[HTTPRouteHandler]:
@@ -37,7 +35,7 @@ def _page_route(feature: str, page: Page) -> HTTPRouteHandler:
     @get(page.path, opt=opt, include_in_schema=False)
     async def show(request: PageRequest, dashboard: TheDashboard) -> Response[Any]:
         if page.content:
-            demand(request, Scope.ADMIN_CONTENT)
+            demand_scope(request.user, Scope.ADMIN_CONTENT)
         async with asyncio.timeout(page.within_s):
             found = await page.load(_asked(request, {}))
         if isinstance(found, Raw):
@@ -82,8 +80,5 @@ def _raw(raw: Raw) -> Response[Any]:
         "X-Frame-Options": "SAMEORIGIN" if raw.framed else "DENY",
     }
     if raw.filename is not None:
-        # The second form (RFC 6266, 4.3) says all characters; the first is for programs that do not know it.
-        name = file_name(raw.filename)
-        plain = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "_" for each in name)
-        headers["Content-Disposition"] = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_SAFE)}"
+        headers["Content-Disposition"] = attachment(raw.filename)
     return Response(raw.content, headers=headers)

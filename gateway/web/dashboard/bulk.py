@@ -15,22 +15,22 @@ from gateway.feature import Platform, ThePlatform
 from gateway.infra.log import mask_text
 from gateway.jobs.operations import Action, OperationNotFound, Selection
 from gateway.problem import Problem
+from gateway.web.auth import demand_scope
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, TICKED_MAX, read_fields, read_form, reason_of
-from gateway.web.dashboard.frame import Dashboard, Page, PageRequest, TheDashboard, go_to, respond
-from gateway.web.dashboard.listing import wanted_of
+from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
+from gateway.web.dashboard.listing import FILTERS, wanted_of
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S
-from gateway.web.dashboard.queue import OPERATE, READ, audited, demand, queue_name
+from gateway.web.dashboard.queue import OPERATE, READ, audited, queue_name
 from gateway.web.jobs_search import read_filter
 from gateway.web.queues_schemas import invalid
 
 OPERATIONS_SHOWN: Final = 50
 TYPED_ABOVE: Final = 100  # jobs: from here on their number has to be typed
 COUNT_S: Final = 10.0  # counting by text reads every job of its states
-_FILTERS: Final = ("status", "q", "from", "until")
 
 
-@get("/queue/{name:str}/bulk", opt=READ | {"query": ("action", *_FILTERS)}, include_in_schema=False)
+@get("/queue/{name:str}/bulk", opt=READ | {"query": ("action", *FILTERS)}, include_in_schema=False)
 async def bulk_page(
     request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
 ) -> Response[Any]:
@@ -63,7 +63,7 @@ async def _question(request: PageRequest, platform: Platform, queue: str, given:
         "queue": queue,
         "action": action,
         "count": count,
-        "asked": {name: given[name] for name in _FILTERS if given.get(name)},
+        "asked": {name: given[name] for name in FILTERS if given.get(name)},
         "ticked": None if chosen.ids is None else len(chosen.ids),
         "typed": count > TYPED_ABOVE,
     }
@@ -86,7 +86,7 @@ async def start_bulk(request: PageRequest, platform: ThePlatform, name: FromPath
     if count > TYPED_ABOVE and form.get("typed") != form.get("count", ""):
         raise invalid("typed", f"must be the number of jobs, {form.get('count', count)}: nothing was done")
     operation = await operations.start(action, chosen, request.user.id, reason)
-    asked = {field: mask_text(form[field]) for field in _FILTERS if form.get(field)}
+    asked = {field: mask_text(form[field]) for field in FILTERS if form.get(field)}
     named = {"filter": asked} if chosen.ids is None else {"ids": len(chosen.ids)}
     detail = {"action": action, "operationId": str(operation.id), "total": operation.total, **named}
     await audited(request, platform, "queue.bulk", queue, detail)
@@ -99,7 +99,7 @@ def _action(request: PageRequest, given: Mapping[str, str]) -> Action:
         action = Action(given.get("action", ""))
     except ValueError:
         raise invalid("action", f"must be one of {', '.join(Action)}") from None
-    demand(request, Scope.ADMIN_WRITE if action is Action.DELETE else Scope.ADMIN_OPERATE)
+    demand_scope(request.user, Scope.ADMIN_WRITE if action is Action.DELETE else Scope.ADMIN_OPERATE)
     return action
 
 

@@ -46,6 +46,7 @@ DONE: Final = {
     "cancel": "Cancelled. A job that runs ends within about a second.",
     "promote": "The job waits now.",
     "delete": "The job was deleted.",
+    "clean": "The old jobs were deleted; the audit has their number.",
     "replay": "This is the new job.",
     "pause": "Paused: no more jobs start, those that run go on.",
     "resume": "Resumed.",
@@ -65,6 +66,7 @@ _LAST: Final = (
     Entry(place="metrics", path="/metrics", word="Metrics"),
     Entry(place="schedules", path="/schedules", word="Schedules"),
     Entry(place="replicas", path="/replicas", word="Replicas"),
+    Entry(place="maintenance", path="/maintenance", word="Maintenance"),
     Entry(place="operations", path="/operations", word="Operations"),
     Entry(place="audit", path="/audit", word="Audit", access=Scope.ADMIN_WRITE),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,21 +21,13 @@ from gateway.web.dashboard.frame import Dashboard, Page, PageRequest, TheDashboa
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, WRITE, audited, queue_name
+from gateway.web.dashboard.timeline import kept_until, steps_of, verdict
 from gateway.web.invalid_body import explain
-from gateway.web.queue_controls import WaitingJobDetail, waiting_job_detail
+from gateway.web.queue_controls import waiting_job_detail
 from gateway.web.queues_schemas import invalid
 
 _JOB: Final = "/queue/{name:str}/{job_id:str}"
 EDITED_MAX: Final = 200_000  # characters of an argument that can be edited on the page
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """``kind``: the state whose colour it has. ``after_s``: since the step before."""
-
-    kind: str
-    word: str
-    at: datetime
-    after_s: float | None
 
 
 @get(_JOB, opt=READ | {"query": ("done", "status", "page")}, include_in_schema=False)
@@ -54,7 +45,15 @@ async def job_page(
     may_read = request.user.reads_content
     args, result = masked(job.data, content=may_read), masked(job.result, content=may_read)
     shown = pretty(args)
-    data = {"job": msgspec.structs.replace(job, data=args, result=result), "links": links, "related": related}
+    known = record.queue in platform.engine.registry.queue_names
+    data = {
+        "job": msgspec.structs.replace(job, data=args, result=result),
+        "links": links,
+        "related": related,
+        "steps": steps_of(job),
+        "verdict": verdict(job),
+        "kept_until": kept_until(job, platform.engine.registry.queue(record.queue).retention) if known else None,
+    }
     page = Page(
         template="job.html",
         title=f"Job {job_id[:8]}",
@@ -63,7 +62,6 @@ async def job_page(
         topics=[f"queue:{job.queue}"],
         extra={
             "path": f"/queue/{segment(job.queue)}/{wanted}",
-            "steps": _steps(job),
             "args": shown,
             "editable": pretty_whole(args) if job.state in (JobState.FAILED, JobState.CANCELLED) else None,
             "result": None if result is None else pretty(result),
@@ -95,23 +93,6 @@ def pretty_whole(args: Any) -> str | None:
     """None for an argument that is too large to be edited on a page."""
     text = msgspec.json.format(msgspec.json.encode(args), indent=2).decode()
     return text if len(text) <= EDITED_MAX else None
-
-
-def _steps(job: WaitingJobDetail) -> list[Step]:
-    """What happened, in order: accepted, each attempt that did not complete, the start of the last, the end."""
-    marks = [("waiting", "accepted", job.created_at)]
-    marks += [("failed", f"attempt {error.attempt} ended: {error.kind}", error.at) for error in job.errors]
-    if job.started_at is not None:
-        marks.append(("active", f"attempt {max(1, job.attempts)} started", job.started_at))
-    if job.finished_at is not None:
-        marks.append((str(job.state), str(job.state), job.finished_at))
-    elif job.state is JobState.DELAYED:
-        marks.append(("delayed", "starts again" if job.errors else "scheduled", job.run_at))
-    marks.sort(key=lambda mark: mark[2])
-    steps: list[Step] = []
-    for kind, word, at in marks:
-        steps.append(Step(kind=kind, word=word, at=at, after_s=(at - steps[-1].at).total_seconds() if steps else None))
-    return steps
 
 
 @post(f"{_JOB}/retry", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)

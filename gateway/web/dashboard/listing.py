@@ -20,7 +20,7 @@ from gateway.web.queues_schemas import JobView, invalid, states_of
 _BULL_BOARD: Final = {"latest": "", "prioritized": "waiting", "waiting-children": "waiting", "paused": "waiting"}
 # "page" is Bull Board's: lists here have no numbers, so its links show the first page.
 QUERY: Final = ("status", "q", "from", "until", "cursor", "page", "done")
-_FILTERS: Final = ("status", "q", "from", "until")
+FILTERS: Final = ("status", "q", "from", "until")
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -93,7 +93,7 @@ async def listing(platform: Platform, queue: str | None, query: Mapping[str, str
 
 
 def _query(query: Mapping[str, str], cursor: str | None = None) -> str:
-    kept = {name: query[name] for name in _FILTERS if query.get(name)}
+    kept = {name: query[name] for name in FILTERS if query.get(name)}
     return "?" + urlencode(kept | ({"cursor": cursor} if cursor else {}))
 
 

@@ -17,6 +17,7 @@ _CONTROL: Final = re.compile(
 )
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z| UTC)")
 _NO_NAME: Final = re.compile(r'[/\\:*?"<>|]')
+_SAFE: Final = "!#$&+-.^_`|~"  # with letters and digits: what RFC 8187 leaves as it is
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -113,6 +114,14 @@ def file_name(text: str) -> str:
     """A name to save a file under on any system: nothing hidden, no path, not empty, at most 150 characters."""
     name = _NO_NAME.sub("_", _CONTROL.sub("_", text)).replace("\n", "_").replace("\t", "_").strip(" .")
     return name[-150:] or "file"
+
+
+def attachment(text: str) -> str:
+    """``Content-Disposition`` for a file of this name. The second form (RFC 6266, 4.3) says all characters; the first
+    is for programs that do not know it."""
+    name = file_name(text)
+    plain = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "_" for each in name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_SAFE)}"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Pages beside the queues: the search over all jobs, replicas, schedules, and who did what."""
+"""Pages beside the queues: the search over all jobs, schedules, and who did what."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, 
 from gateway.web.dashboard.listing import QUERY, listing
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, audited
-from gateway.web.dashboard.store import audit_page, replicas_lately
-from gateway.web.queue_controls import TheControls
+from gateway.web.dashboard.store import audit_page
 from gateway.web.queues_schemas import invalid
 from gateway.web.schedules_admin import explained, view_of
 
@@ -32,31 +31,6 @@ async def jobs_page(request: PageRequest, platform: ThePlatform, dashboard: TheD
         found = await listing(platform, None, dict(request.query_params.items()), request.user)
     page = Page(template="jobs.html", title="Jobs", place="jobs", data={"listing": found}, extra={"path": "/jobs"})
     return respond(request, dashboard, page)
-
-
-@get("/replicas", opt=READ | {"query": ("done",)}, include_in_schema=False)
-async def replicas_page(request: PageRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
-    async with asyncio.timeout(READ_S):
-        replicas = await replicas_lately(platform.pool)
-    queues = platform.engine.registry.queue_names
-    page = Page(
-        template="replicas.html",
-        title="Replicas",
-        place="replicas",
-        data={"replicas": replicas, "versions": sorted({one.version for one in replicas if one.alive})},
-        topics=[f"queue:{name}" for name in queues],
-    )
-    return respond(request, dashboard, page)
-
-
-@post("/replicas/{replica_id:str}/drain", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
-async def drain(
-    request: PageRequest, platform: ThePlatform, controls: TheControls, replica_id: FromPath[str]
-) -> Response[Any]:
-    if "\x00" in replica_id or not await controls.request_drain(replica_id):
-        raise Problem(404, "worker_not_found", f"no live replica has the id {replica_id[:100]!r}")
-    await audited(request, platform, "worker.drain", replica_id, {})
-    return go_to(request, "/replicas", done="drain")
 
 
 @get("/schedules", opt=READ | {"query": ("cursor", "done")}, include_in_schema=False)
@@ -140,8 +114,6 @@ async def trail_page(request: PageRequest, platform: ThePlatform, dashboard: The
 
 HANDLERS: Final = (
     jobs_page,
-    replicas_page,
-    drain,
     schedules_page,
     pause_schedule,
     resume_schedule,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
 from gateway import audit
 from gateway.access import Scope
 from gateway.feature import Platform, ThePlatform
-from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX
-from gateway.problem import Problem
+from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX, QueuePolicy
+from gateway.jobs.records import Replica
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, number_of, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
-from gateway.web.dashboard.listing import QUERY, listing, tabs_of
+from gateway.web.dashboard.listing import FILTERS, QUERY, listing, tabs_of
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S, banners_of, queue_rows
 from gateway.web.queue_controls import TheControls, queue_detail
@@ -26,6 +28,15 @@ from gateway.web.queues_schemas import full_name, invalid
 READ: Final = {"access": Scope.ADMIN_READ, "session": True}
 OPERATE: Final = {"access": Scope.ADMIN_OPERATE, "session": True, "form": True}
 WRITE: Final = {"access": Scope.ADMIN_WRITE, "session": True, "form": True}
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """``changed``: limits are not those of the settings. ``missing``: ids of the replicas that take the queue's jobs
+    and do not go by them yet, or are of a version that does not tell."""
+
+    changed: bool
+    replicas: int
+    missing: list[str]
 
 
 def queue_name(platform: Platform, name: str) -> str:
@@ -54,7 +65,12 @@ async def queue_page(
     data = {
         "queue": detail,
         "row": row,
-        "replicas": {"live": len(takers), "draining": sum(replica.draining for replica in takers)},
+        "replicas": {
+            "live": len(takers),
+            "draining": sum(replica.draining for replica in takers),
+            "busy": [replica.id for replica in takers if replica.slots[queue]["busy"]],
+        },
+        "applied": applied_by(platform.engine.registry.queue(queue), takers),
         "tabs": tabs_of(row.counts, found.status),
         "listing": found,
     }
@@ -65,9 +81,18 @@ async def queue_page(
         data=data,
         banners=banners_of(row),
         topics=[f"queue:{queue}"],
-        extra={"path": f"/queue/{segment(queue)}"},
+        extra={
+            "path": f"/queue/{segment(queue)}",
+            "filters": {name: query[name] for name in FILTERS if query.get(name)},
+        },
     )
     return respond(request, dashboard, page)
+
+
+def applied_by(policy: QueuePolicy, takers: Sequence[Replica]) -> Applied:
+    revisions = {replica.id: replica.slots[policy.name].get("limits") for replica in takers}
+    missing = [name for name, revision in revisions.items() if revision != policy.revision]
+    return Applied(changed=policy.revision != 0, replicas=len(takers), missing=missing)
 
 
 @post("/queue/{name:str}/pause", opt=OPERATE, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
@@ -124,13 +149,6 @@ async def change_limits(
     await controls.change(queue, changes)
     await audited(request, platform, "queue.limits", queue, changes)
     return go_to(request, f"/queue/{segment(queue)}", done="limits")
-
-
-def demand(request: PageRequest, scope: Scope) -> None:
-    """Raises Problem 403 for a caller without it."""
-    if not request.user.may(scope):
-        who = f"the role {request.user.role}" if request.user.role is not None else "this API key"
-        raise Problem(403, "insufficient_scope", f"This needs the scope {scope}, which {who} does not have")
 
 
 HANDLERS: Final = (queue_page, pause, resume, change_limits)

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from gateway.infra.sqlfiles import load_sql
+from gateway.jobs.job import JobState
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.records import ALIVE_S, Replica
 from gateway.web.dashboard.failures import Failure
@@ -58,6 +59,17 @@ async def failures_lately(pool: Pool, queues: Sequence[str]) -> list[Failure]:
 
 async def replicas_lately(pool: Pool) -> list[SeenReplica]:
     return [SeenReplica(**dict(row)) for row in await pool.fetch(SQL["replicas_lately"], ALIVE_S, REPLICAS_WITHIN_S)]
+
+
+async def jobs_held(pool: Pool, replicas: Sequence[str]) -> dict[str, int]:
+    """How many jobs run, by their lease, on each of these."""
+    return {row["worker"]: row["n"] for row in await pool.fetch(SQL["jobs_held"], list(replicas))}
+
+
+async def count_ended(pool: Pool, queue: str, states: Sequence[JobState], older_than_s: float, most: int) -> int:
+    """Jobs that ended longer ago, counted up to ``most``."""
+    found: int = await pool.fetchval(SQL["count_ended"], queue, list(states), older_than_s, most)
+    return found
 
 
 async def audit_page(pool: Pool, before: int | None, limit: int) -> list[AuditEntry]:
