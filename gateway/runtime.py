@@ -65,9 +65,8 @@ _STOP_S = 5.0  # for all components together
 
 @dataclass(frozen=True, slots=True)
 class DevOptions:
-    """What only ``gateway dev`` gives: a bearer token that is no JWT, answers without a model where no provider has a
-    key, the inbox of caught mails, and further routes (the same as JSON). ``open_door``: everybody on this machine knows
-    the token, so the dashboard signs in with one click."""
+    """What only ``gateway dev`` gives: a bearer token that is no JWT, one click that signs in with it (``open_door``),
+    answers without a model where no provider has a key, the inbox of caught mails, and further routes."""
 
     token: str | None = None
     open_door: bool = False
