@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -26,6 +27,7 @@ from gateway.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.gateway import running
 from tests.support.openai_server import openai_server, unauthorized
+from tests.support.proxy import Proxy
 from tests.support.smtp_server import ScriptedSmtp
 from tests.support.web import SECRET, settings_for
 
@@ -85,7 +87,7 @@ async def test_what_is_away_is_told_at_once_and_no_secret_is_shown(database_url:
     away = {"smtp_port": 1, "smtp_user": "u", "smtp_password": "sesame-smtp"}
     away |= {"redis_url": "redis://:sesame-redis@127.0.0.1:1", "openai_base_url": "http://127.0.0.1:1/v1"}
     settings = settings_for("postgresql://u:sesame-db@127.0.0.1:1/x", openai_api_key="sk-sesame-openai", **away)
-    found = await examine(settings, "http://127.0.0.1:1")
+    found = await examine(settings, "http://u:sesame-prometheus@127.0.0.1:1")
     assert told(found, Level.PROBLEM) >= {"postgresql", "redis", "smtp", "models: openai", "alerts"}
     assert all(finding.todo for finding in found.values() if finding.level is Level.PROBLEM)
     assert "sesame" not in str(found)
@@ -104,6 +106,24 @@ async def test_a_silent_server_costs_its_time_limit_and_no_more(database_url: st
         assert time.monotonic() - began < SILENT_S + 2
     assert (found["smtp"].level, found["smtp"].seen) == (Level.PROBLEM, f"gave no answer within {SILENT_S:g} s")
     assert found["migrations"].level is Level.OK
+
+
+async def test_a_ledger_that_falls_silent_costs_its_time_limit_and_no_more(
+    database_url: str, pool: asyncpg.Pool[Any]
+) -> None:
+    at = urlsplit(database_url)
+    assert at.hostname is not None
+    assert at.port is not None
+    async with Proxy(at.hostname, at.port) as proxy, pool.acquire() as lock, lock.transaction():
+        await lock.execute("LOCK TABLE schema_migrations")  # so that the examination stands still half way
+        url = database_url.replace(f"{at.hostname}:{at.port}", f"127.0.0.1:{proxy.port}")
+        examining = asyncio.create_task(examine(settings_for(url), limit_s=3.0))
+        waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'schema_migrations'::regclass"
+        await eventually(lambda: pool.fetchval(waits))
+        proxy.stall()
+        async with asyncio.timeout(8):
+            found = await examining
+    assert (found["postgresql"].level, found["postgresql"].seen) == (Level.PROBLEM, "gave no answer within 3 s")
 
 
 async def test_a_schema_behind_and_one_ahead(database_url: str, pool: asyncpg.Pool[Any]) -> None:

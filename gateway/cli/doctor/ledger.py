@@ -42,7 +42,7 @@ async def examine(settings: Settings) -> list[Finding]:
                 seen = newer if status.unknown else f"{len(status.applied)} applied, none pending"
                 return [*found, ok("migrations", seen), *await _installation(connection, settings)]
             finally:
-                await connection.close()
+                connection.terminate()  # a server that has fallen silent would never answer a farewell
     except CliError as error:
         return [problem("postgresql", error.message, "Nothing is accepted or sent while it is away.")]
 

@@ -63,15 +63,22 @@ async def alert_rules(prometheus: str | None) -> list[Finding]:
         return [skipped("alerts", "name a Prometheus with --prometheus URL")]
     import httpx
 
+    from gateway.settings import masked_url
+
     url = f"{prometheus.rstrip('/')}/api/v1/rules"
+    shown = masked_url(url)
     try:
         async with httpx.AsyncClient(timeout=_HTTP_S, trust_env=False) as client:
             groups = (await client.get(url)).raise_for_status().json()["data"]["groups"]
         rules = [rule for group in groups for rule in group["rules"] if _about_us(rule)]
+    except httpx.HTTPStatusError as error:  # its own words name the URL, with a password that is in it
+        seen = f"{shown} answers with status {error.response.status_code}"
+        return [problem("alerts", seen, "Name Prometheus' own address, with a login if it wants one.")]
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [problem("alerts", f"{url} does not answer ({error or type(error).__name__})", "Correct --prometheus.")]
+        seen = f"{shown} does not answer ({error or type(error).__name__})"
+        return [problem("alerts", seen, "Correct --prometheus.")]
     except (ValueError, LookupError, TypeError):
-        return [problem("alerts", f"{url} did not answer as Prometheus does", "Name Prometheus' own address.")]
+        return [problem("alerts", f"{shown} did not answer as Prometheus does", "Name Prometheus' own address.")]
     return [_judged(rules)]
 
 
