@@ -52,9 +52,9 @@ async def runs(pool: Pool) -> list[dict[str, Any]]:
 
 
 async def test_of_all_that_ask_one_gets_the_tick(pool: Pool) -> None:
-    for name in "abc":
+    for name in "abcdefgh":
         await lives(pool, name)
-    asked = await asyncio.gather(*(DutyBook(pool, name).begin(duty(Work())) for name in "abc" for _ in range(4)))
+    asked = await asyncio.gather(*(DutyBook(pool, name).begin(duty(Work())) for name in "abcdefgh"))
     assert sum(run_id is not None for run_id, _ in asked) == 1
     assert all(0 < wait_s <= 60 for _, wait_s in asked)
 
@@ -84,6 +84,15 @@ async def test_a_run_of_a_replica_that_vanished_is_taken_over_and_its_late_end_c
     await heir.end(second, rows=4)
     [row] = await runs(pool)
     assert (row["replica"], row["tries"], row["rows"], row["error"]) == ("b", 2, 4, None)
+
+
+async def test_a_run_whose_end_could_not_be_written_is_done_again_by_the_same_replica(pool: Pool) -> None:
+    await lives(pool, "a")
+    await lives(pool, "b")
+    first, _ = await DutyBook(pool, "a").begin(duty(Work()))  # then the ledger is away for a moment
+    assert (await DutyBook(pool, "b").begin(duty(Work())))[0] is None, "it may still run"
+    again, _ = await DutyBook(pool, "a").begin(duty(Work()))
+    assert again == first is not None
 
 
 async def test_a_failed_run_is_kept_with_its_error_and_tried_again_three_times_at_most(pool: Pool) -> None:

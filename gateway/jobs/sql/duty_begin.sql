@@ -6,7 +6,8 @@
 -- $5 alive_s double precision: a replica lives when it was seen within so many seconds
 -- $6 tries_max integer: how often a tick is tried
 -- $7 retry_s double precision: seconds from a failure to the next try
--- The row of the tick is the lock: of two that insert it, or take it over, one gets it.
+-- The row of the tick is the lock: of two that insert it, or take it over, one gets it. A replica does a duty once at a
+-- time, so a run that is its own and has no end is over: the ledger was away when that should have been written.
 WITH present AS (
   SELECT to_timestamp(floor((extract(epoch FROM now())::double precision - $3) / $2) * $2 + $3) AS tick
 ), taken AS (
@@ -16,8 +17,8 @@ WITH present AS (
     SET replica = excluded.replica, tries = r.tries + 1, started_at = now(), finished_at = NULL, error = NULL
     WHERE r.tries < $6::integer AND (
       r.error IS NOT NULL AND r.finished_at < now() - $7 * interval '1 second'
-      OR r.finished_at IS NULL AND NOT EXISTS (
-        SELECT FROM replicas a WHERE a.id = r.replica AND a.seen_at > now() - $5 * interval '1 second'))
+      OR r.finished_at IS NULL AND (r.replica = $4 OR NOT EXISTS (
+        SELECT FROM replicas a WHERE a.id = r.replica AND a.seen_at > now() - $5 * interval '1 second')))
   RETURNING id
 )
 SELECT (SELECT id FROM taken) AS id,
