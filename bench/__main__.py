@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from bench import engine, gateway, notify, reads, runs
+from bench import dashboard, engine, gateway, notify, reads, runs
 from bench.goals import GOALS, Measured, derived, table
 from bench.servers import Stores, stores
 
@@ -41,6 +41,7 @@ def measures(short: bool) -> dict[str, Run]:
     found["end_to_end"] = partial(gateway.end_to_end, mails=few // 2)
     found["http_p99_under_load"] = partial(reads.http_under_load, mails=few * 3, requests=few // 20)
     found["scrape"] = partial(reads.scrape, scrapes=20 if short else 200, jobs=million)
+    found["dashboard"] = partial(dashboard.dashboard, looks=10 if short else 100, jobs=million)
     found["runs"] = partial(runs.runs, number=few // 10)
     sockets, kills = (20, 1) if short else (1000, 10)
     found["notify"] = partial(notify.notify, mode="queue", sockets=sockets, broadcasts=sockets // 20)

@@ -44,6 +44,8 @@ GOALS = (
     _most("admin stats at 1,000,000 rows, p99", "scrape", "stats_p99_ms", 10, "ms"),
     _most("/metrics at 1,000,000 rows, p99", "scrape", "metrics_p99_ms", 10, "ms"),
     _most("search page at 1,000,000 rows, p99, slowest of seven", "scrape", "search_p99_ms", 50, "ms"),
+    _most("dashboard at 1,000,000 rows, p95, slowest page", "dashboard", "slowest_p95_ms", 100, "ms"),
+    _most("dashboard, first page with all it loads, packed", "dashboard", "first_whole_bytes", 60_000, "bytes"),
     _most("Redis killed to next start in direct mode", "failover", "killed_to_direct_s", 1, "s"),
     _most("Redis hung to next start in direct mode", "failover", "hung_to_direct_s", 1, "s"),
     _most("Redis back to queue mode", "failover", "back_to_queue_s", 5, "s"),

@@ -254,3 +254,21 @@ async def test_the_stream_tells_what_ends_until_the_reader_leaves(board: Dashboa
             text += (await sent.get()).get("body", b"")
         gone.set()
         await serving
+
+
+async def test_every_page_answers_its_data_as_json(board: Dashboard) -> None:
+    """Those that need no id in their address are found among the routes, so that none is forgotten."""
+    app = board.http._transport.app  # type: ignore[attr-defined]
+    while not hasattr(app, "routes"):
+        app = app.app
+    ours = [route.path for route in app.routes if route.path.startswith(PAGES) and "{" not in route.path]
+    found = {path for path in ours if "GET" in next(r for r in app.routes if r.path == path).methods}
+    found -= {f"{PAGES}/{name}" for name in ("events", "login", "api/queues")}
+    assert {f"{PAGES}/{name}" for name in ("jobs", "replicas", "maintenance", "metrics", "emails", "runs")} < found
+    job = await board.submit()
+    queue = f"{PAGES}/queue/email-queue"
+    found |= {queue, f"{queue}/{job}", f"{queue}/bulk?action=cancel&status=waiting", f"{queue}/clean?hours=1"}
+    for path in sorted(found):
+        answer = await board.http.get(path, headers={"Accept": "application/json"})
+        assert answer.status_code == 200, (path, answer.text)
+        assert answer.json()["success"] is True, path

@@ -33,7 +33,17 @@ from tests.support.engine import policy, rate
 )
 def test_what_is_replaced_and_what_stays(overrides: dict[str, int], expected: dict[str, Any]) -> None:
     declared = policy(rate=rate(10, 1000), group_concurrency=7, group_rate=rate(70, 1000))
-    assert overridden(declared, QueueOverrides(**overrides)) == msgspec.structs.replace(declared, **expected)
+    found = overridden(declared, QueueOverrides(**overrides))
+    assert found == msgspec.structs.replace(declared, **expected, revision=found.revision)
+
+
+def test_the_revision_tells_whether_replicas_go_by_the_same_replacements() -> None:
+    def revision(**overrides: int | None) -> int:
+        return overridden(policy(), QueueOverrides(**overrides)).revision
+
+    assert revision() == revision(attempts=None) == 0
+    assert revision(attempts=4) == revision(attempts=4, concurrency=None) != revision(attempts=5)
+    assert 0 not in {revision(attempts=4), revision(concurrency=policy().concurrency)}
 
 
 @pytest.mark.parametrize(
