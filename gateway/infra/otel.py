@@ -70,7 +70,8 @@ class _Recorded(Span):
     def __init__(self, span: Any) -> None:
         self._span = span
         own: SpanContext = span.get_span_context()
-        self.traceparent = f"00-{own.trace_id:032x}-{own.span_id:016x}-{int(own.trace_flags):02x}"
+        if own.is_valid:  # not with OTEL_SDK_DISABLED
+            self.traceparent = f"00-{own.trace_id:032x}-{own.span_id:016x}-{int(own.trace_flags):02x}"
 
     def name(self, name: str) -> None:
         self._span.update_name(name)

@@ -70,7 +70,7 @@ def set_origin(found: Origin) -> None:
 def sound_traceparent(value: str) -> str | None:
     """The value if it is a W3C ``traceparent``, in the form of version 00; callers send anything."""
     found = _TRACEPARENT.match(value)
-    if found is None or (value.startswith("00") and found.end() != len(value)):
+    if found is None or (found.end() != len(value) and (value.startswith("00") or value[found.end()] != "-")):
         return None
     return f"00-{found[1]}-{found[2]}-{found[3]}"
 
