@@ -7,6 +7,7 @@ within five.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,7 +90,8 @@ class Controls:
         limit = f"{policy.rate.max} per {policy.rate.duration_ms} ms" if policy.rate else None
         log.info("queue_limits_changed", queue=policy.name, concurrency=policy.concurrency, rate_limit=limit)
         for adopt in self._watchers.get(policy.name, []):
-            adopt(policy)
+            # Slots that open now outlive the request that asked for them: its ids do not belong in their log lines.
+            contextvars.Context().run(adopt, policy)
         # Redis may still hold the queue because of the limit that was.
         await self._dispatcher.wake(policy.name)
 

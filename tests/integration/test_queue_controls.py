@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from gateway.access import Role
 from gateway.runtime import Runtime
@@ -32,6 +33,14 @@ async def served(database_url: str) -> AsyncIterator[Served]:
 async def data(answer: httpx.Response, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text
     return answer.json()["data"]
+
+
+async def test_slots_that_a_request_opens_have_nothing_of_it_in_their_log_lines(served: Served) -> None:
+    client, runtime = served
+    seen: list[dict[str, Any]] = []
+    runtime.controls.watch("email-queue", lambda _policy: seen.append(structlog.contextvars.get_contextvars()))
+    await data(await client.patch(EMAIL, json={"concurrency": 8}))
+    assert seen == [{}]
 
 
 async def test_a_patch_holds_at_once_here_and_is_shown_with_the_defaults(served: Served) -> None:
