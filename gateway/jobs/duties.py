@@ -87,10 +87,10 @@ class DutyBook:
         return {row["duty"]: DutyRun(**row) for row in await self._pool.fetch(SQL["duty_last_runs"])}
 
 
-async def in_batches(pool: asyncpg.Pool[Row], statement: str, *arguments: object) -> int:
+async def in_batches(pool: asyncpg.Pool[Row], statement: str, *arguments: object, batch: int = BATCH) -> int:
     """Run a statement whose last parameter is how many rows it may take, until it takes none; answers how many."""
     total = 0
-    while part := rows_of(await pool.execute(statement, *arguments, BATCH)):
+    while part := rows_of(await pool.execute(statement, *arguments, batch)):
         total += part
     return total
 

@@ -98,6 +98,25 @@ async def test_old_mails_go_with_all_that_is_theirs_and_open_ones_stay(served: S
     assert {row["id"] for row in await pool.fetch("SELECT id FROM emails")} == kept
 
 
+@pytest.mark.parametrize("duty", ["remove e-mail content", "prune e-mails"])
+async def test_mails_go_few_at_a_time_as_their_files_may_be_large(served: Served, duty: str) -> None:
+    _, runtime = served
+    pool = runtime.pool
+    for _ in range(51):
+        await mail(pool, "sent", 11)
+    event = "UPDATE" if duty == "remove e-mail content" else "DELETE"
+    rows = "NEW" if event == "UPDATE" else "OLD"
+    await pool.execute(
+        "CREATE TABLE taken (n bigint);"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO taken SELECT count(*) FROM changed; RETURN NULL; END $$;"
+        f"CREATE TRIGGER noted AFTER {event} ON emails REFERENCING {rows} TABLE AS changed"
+        " FOR EACH STATEMENT EXECUTE FUNCTION note()"
+    )
+    assert await do(runtime, duty) == 51
+    assert await pool.fetchval("SELECT max(n) FROM taken") == 50
+
+
 async def run(pool: Pool, project: UUID, **differs: Any) -> tuple[UUID, UUID]:
     """One that ended a year ago, with a step of one cent then."""
     run_id, step_id, then = uuid7(), uuid7(), datetime.now(UTC) - timedelta(days=365)

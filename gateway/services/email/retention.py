@@ -12,6 +12,7 @@ from gateway.services.email.store import SQL
 from gateway.settings import Settings
 
 _OFFSET_S: Final = 20 * 60  # apart from what others do on the hour
+_BATCH: Final = 50  # mails: each may have 10 MB of files, and a statement ends within 30 s or has done nothing
 
 
 def mail_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tuple[Duty, ...]:
@@ -20,11 +21,11 @@ def mail_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tuple
     content, mails = settings.email_content_retention_days, settings.email_retention_days
     duties = []
     if content:
-        run = partial(in_batches, pool, SQL["remove_content"], float(content * DAY_S))
+        run = partial(in_batches, pool, SQL["remove_content"], float(content * DAY_S), batch=_BATCH)
         does = f"Removes bodies and files of mails that ended, {content} days after they came."
         duties.append(Duty("remove e-mail content", does, HOUR_S, run, _OFFSET_S))
     if mails:
-        run = partial(in_batches, pool, SQL["prune_mails"], float(mails * DAY_S))
+        run = partial(in_batches, pool, SQL["prune_mails"], float(mails * DAY_S), batch=_BATCH)
         does = f"Deletes mails that ended, {mails} days after they came."
         duties.append(Duty("prune e-mails", does, HOUR_S, run, _OFFSET_S))
     return tuple(duties)
