@@ -21,7 +21,7 @@ export UV_SYSTEM_CERTS ?= true
 # How many tests run at the same time.
 JOBS ?= 3
 
-.PHONY: help autoscale-demo browser dev screenshots test check lint types fault bench bench-peers migrate format imports dockerfile sync sync-dev
+.PHONY: help autoscale-demo browser dev screenshots test check lint types fault bench bench-peers rehearsal migrate format imports dockerfile sync sync-dev
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bench: sync ## Measure; one JSON line each; ARGS="submit"
 
 bench-peers: sync ## Measure beside BullMQ (needs node) and Procrastinate; ARGS="--rounds 1"
 	@$(BIN)/python -m bench.peers --uv $(UV) $(ARGS)
+
+rehearsal: sync ## Upgrade, fail over, grow and leave under load and a real Prometheus, in 90 seconds; one JSON line each
+	@$(BIN)/python -m tests.fault.rehearsal
 
 autoscale-demo: sync ## Watch real processes being scaled by what they show at /metrics
 	@$(BIN)/python -m tests.acceptance.autoscale_demo
