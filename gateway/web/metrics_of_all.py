@@ -38,7 +38,9 @@ class MetricsOfAll:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _is_asked_here(self, scope: Scope) -> bool:
-        if scope["type"] != ScopeType.HTTP or scope["path"] != "/metrics" or scope["method"] != "GET":
+        if scope["type"] != ScopeType.HTTP or scope["method"] != "GET":
+            return False
+        if scope["path"].rstrip("/") != "/metrics":  # the routes take a slash at the end too
             return False
         server = scope["server"]
         return server is not None and server[1] != self._own_port

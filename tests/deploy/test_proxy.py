@@ -118,7 +118,8 @@ async def test_requests_sockets_and_streams_pass_the_proxy(
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
         assert "max-age" in ready.headers["strict-transport-security"]
-        assert (await client.get("/metrics")).status_code == 404
+        for path in ("/metrics", "/metrics/", "/metrics%2f", "//metrics//", "/METRICS/"):
+            assert (await client.get(front.url + path)).status_code == 404, path
         assert (await first.admin.get("/metrics")).status_code == 200
 
         async with (
