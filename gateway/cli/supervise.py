@@ -72,7 +72,7 @@ def _run(eco: Ecosystem, instances: str | None, echo: bool) -> int:
         held = lock(eco.socket)
     except ConfigError as error:
         raise CliError(str(error), Exit.REFUSED, "runs_already") from error
-    with held, _listen(settings) as public:
+    with held, shared_socket(settings) as public:
         files = Files(out=eco.out_file, err=eco.error_file, max_bytes=eco.log_max_bytes, retain=eco.log_retain)
         try:
             logs = LogFiles(files, sys.stdout if echo else sys.stderr, echo_all=echo)
@@ -125,14 +125,16 @@ def _plan(eco: Ecosystem) -> tuple[Plan, Settings]:
     return Plan(eco, program), settings
 
 
-def _listen(settings: Settings) -> socket.socket:
+def shared_socket(settings: Settings) -> socket.socket:
     """The socket that all processes share. Raises CliError."""
     deadline = time.monotonic() + _PORT_S
     while True:
         try:
             check_address(settings.host, settings.port)
             family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-            return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # as `gateway serve` has it
+            address = (settings.host, settings.port)
+            return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
         except (CliError, OSError) as error:
             if isinstance(error, CliError) and error.exit_code is Exit.USAGE:
                 raise

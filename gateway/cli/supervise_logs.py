@@ -29,7 +29,7 @@ def logs(lines: int, follow: bool, only_errors: bool, process: str | None) -> No
 
     eco = read_config(ecosystem_file())
     named = (eco.error_file,) if only_errors else (eco.out_file, eco.error_file)
-    paths = [path for path in named if path is not None]
+    paths = list(dict.fromkeys(path for path in named if path is not None))  # both may be one file
     followers = [Follower(path) for path in paths] if follow else []
     if not follow and not any(path.exists() for path in paths):
         raise CliError(f"There are no logs yet: {_names(paths)}", Exit.NOTHING_MATCHED)

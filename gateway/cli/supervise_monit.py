@@ -63,5 +63,5 @@ def _screen(eco: Ecosystem) -> Group:
 def _last(*paths: Path | None) -> list[Text]:
     from rich.text import Text
 
-    lines = last_lines([path for path in paths if path is not None], _LINES)
+    lines = last_lines({path for path in paths if path is not None}, _LINES)
     return [Text("".join(c if c.isprintable() else " " for c in line), style="dim", no_wrap=True) for line in lines]

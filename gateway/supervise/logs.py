@@ -69,6 +69,13 @@ class _File(RotatingFileHandler):
         """Called in an ``except`` block: let the writer see the error."""
         raise  # noqa: PLE0704
 
+    def doRollover(self) -> None:  # noqa: N802  logging's name
+        """logging's leaves the file as it is when no old one is kept: it would grow for ever."""
+        if self.backupCount == 0:
+            self.let_go()
+            Path(self.baseFilename).unlink(missing_ok=True)
+        super().doRollover()
+
     def let_go(self) -> None:
         """Of a stream that failed: the next line opens the file again."""
         if self.stream is not None:
@@ -83,10 +90,10 @@ class LogFiles:
 
     def __init__(self, files: Files, echo: TextIO | None = None, *, echo_all: bool = True) -> None:
         self._files: dict[Stream, _File] = {}
-        for stream, path in (("out", files.out), ("err", files.err)):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._files[stream] = _File(path, "a", files.max_bytes, files.retain, "utf-8", delay=True)  # type: ignore[index]
+        if files.out is not None:
+            self._files["out"] = _file(files.out, files)
+        if files.err is not None:  # one file for both is rotated by one
+            self._files["err"] = self._files["out"] if files.err == files.out else _file(files.err, files)
         self._echo = echo
         self._echo_all = echo_all
         self._lines: deque[_Line] = deque()
@@ -173,6 +180,11 @@ class LogFiles:
         before = self._untold.get(stream)
         self._untold[stream] = _Loss(1 + (before.lines if before is not None else 0), why)
         self.lost += 1
+
+
+def _file(path: Path, files: Files) -> _File:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _File(path, "a", files.max_bytes, files.retain, "utf-8", delay=True)
 
 
 def _record(text: str) -> logging.LogRecord:

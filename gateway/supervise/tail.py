@@ -56,8 +56,9 @@ class Follower:
     def new_lines(self) -> Iterator[str]:
         if self._file is None and not self._open():
             return
+        rotated = self._was_rotated()  # asked first: then nothing more is written to what is read here
         yield from self._read()
-        if self._was_rotated() and self._open():
+        if rotated and self._open():
             if self._rest:  # the old file ended within a line
                 yield self._rest.decode("utf-8", errors="replace")
                 self._rest = b""

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.cli.supervise import shared_socket
+from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
 from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
 from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
@@ -28,6 +30,7 @@ from gateway.supervise.unit import Unit
 from gateway.supervise.usage import usage_of
 from tests.support.eventually import eventually
 from tests.support.supervised import total, values
+from tests.support.web import settings_for
 
 PM2_LIKE = Path(__file__).resolve().parents[2] / "pm2-like" / "ecosystem.toml"
 
@@ -129,6 +132,22 @@ def test_files_rotate_by_size_and_some_are_kept(files: LogFiles, tmp_path: Path)
     assert (files.lost, files.problem) == (0, None)
 
 
+@pytest.mark.parametrize("retain", [0, 100])
+def test_one_file_for_both_streams_is_rotated_once_and_none_may_be_kept(tmp_path: Path, retain: int) -> None:
+    path = tmp_path / "all.log"
+    files = LogFiles(Files(out=path, err=path, max_bytes=2000, retain=retain))
+    files.start()
+    for number in range(300):
+        files.put("out" if number % 2 else "err", "1", f"line {number}")
+    files.close()
+    rotated = sorted(tmp_path.glob("all.log.*"), key=lambda one: -int(one.suffix[1:]))
+    assert all(1900 < one.stat().st_size <= 2000 for one in rotated), "none before it was full"
+    assert path.stat().st_size <= 2000
+    lines = [line.rpartition(" ")[2] for one in (*rotated, path) for line in one.read_text().splitlines()]
+    assert lines == [str(number) for number in range(300)][-len(lines) :]
+    assert (len(lines) == 300, bool(rotated)) == (bool(retain), bool(retain))
+
+
 async def test_a_full_disk_is_said_and_stops_nobody() -> None:
     files = LogFiles(Files(out=Path("/dev/full"), err=None, max_bytes=0, retain=0))
     files.start()
@@ -201,6 +220,21 @@ def _follow_over_a_rotation(follower: Follower, path: Path) -> None:
     assert list(follower.new_lines()) == ["half", "three"]
 
 
+def test_following_misses_nothing_that_was_written_just_before_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "out.log"
+    path.write_text("")
+    with closing(Follower(path)) as follower:
+        with path.open("a") as file:
+            file.write("one\n")
+            file.flush()
+            seen = follower.new_lines()
+            assert next(seen) == "one"
+            file.write("two\n")
+        path.rename(path.with_name("out.log.1"))
+        path.write_text("three\n")
+        assert [*seen, *follower.new_lines()] == ["two", "three"]
+
+
 def _exposition(waiting: int, busy: int) -> str:
     metrics = Metrics()
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=busy, free=5 - busy)})
@@ -226,6 +260,13 @@ def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
     metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}))
     metrics.watch_budgets(lambda: {"ok": 1})
     assert {name for name, _ in values(metrics.text().decode())} >= OF_ALL
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")
+def test_all_addresses_are_those_of_ipv4_too() -> None:
+    settings = settings_for("postgresql://unused/unused", host="::", port=free_port())
+    with shared_socket(settings) as listener:
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1]), 5).close()
 
 
 def _unit(**fields: object) -> Unit:
