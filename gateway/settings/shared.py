@@ -24,6 +24,7 @@ _OWN: Final = frozenset(
         "database_url",
         "database_pool_size",
         "redis_required",
+        "otel_exporter_otlp_endpoint",  # often the collector of its own host
         "agents_dir",
     }
 )

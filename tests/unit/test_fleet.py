@@ -73,13 +73,22 @@ def test_what_is_announced_holds_no_secret_and_nothing_of_one_process() -> None:
             "smtp_password": secret,
             "openai_api_key": secret,
             "openai_base_url": f"https://u:{secret}@models.example/v1",
+            "otel_exporter_otlp_endpoint": "http://10.0.0.7:4318",
         }
     )
     announced = shared_settings(settings)
     assert secret not in str(announced)
     assert (announced["EMAIL_ATTEMPTS"], announced["REDIS"]) == ("3", "redis://cache:6379/0")
     assert announced["SMTP_HOST"] == "smtp.example"
-    assert not {"PORT", "GATEWAY_ROLE", "EMAIL_QUEUE_CONCURRENCY", "DATABASE_URL", "LOG_LEVEL"} & announced.keys()
+    own = {
+        "PORT",
+        "GATEWAY_ROLE",
+        "EMAIL_QUEUE_CONCURRENCY",
+        "DATABASE_URL",
+        "LOG_LEVEL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    }
+    assert not own & announced.keys()
 
 
 def test_a_process_that_sends_no_mail_announces_nothing_of_smtp() -> None:
