@@ -22,7 +22,7 @@ import structlog
 
 from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.jobs.duties import HOUR_S, Duty, in_batches
-from gateway.jobs.events import Event, JobSettled
+from gateway.jobs.events import Event, JobSettled, JobStalled
 from gateway.jobs.job import JobState
 from gateway.jobs.store import SQL, Row
 
@@ -90,6 +90,10 @@ class History:
         self._adding: asyncio.Task[None] | None = None
 
     def on_event(self, event: Event) -> None:
+        if isinstance(event, JobStalled):
+            if event.state is JobState.FAILED:  # at the limit of stalls; nobody knows how long its attempt ran
+                self._seen[event.queue].failed += 1
+            return
         if not isinstance(event, JobSettled) or event.state is None or event.kind in ("snoozed", "interrupted"):
             return
         seen = self._seen[event.job.queue]

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.jobs.events import JobSettled
+from gateway.jobs.events import JobSettled, JobStalled
 from gateway.jobs.history import BOUNDS, KEPT_S, History, quantile
 from gateway.jobs.job import ClaimedJob, JobState
 from gateway.web.dashboard.drawing import columns_of, lined, rounded_up, stacked
@@ -58,6 +58,15 @@ async def test_replicas_add_to_the_same_minute(board: Dashboard) -> None:
     assert 0.1 < times <= 0.25
     await first.add()  # nothing was seen since
     assert (await shown(first))["completed"] == 6
+
+
+async def test_a_job_that_failed_because_its_processes_vanished_counts_as_failed(board: Dashboard) -> None:
+    history = History(board.pool)
+    for state in (JobState.WAITING, JobState.FAILED):
+        history.on_event(JobStalled(job_id=str(uuid4()), queue=EMAIL, stalls=1, state=state, worker="a"))
+    await history.add()
+    seen = await shown(history)
+    assert (seen["failed"], seen["completed"], seen["retried"]) == (1, 0, 0)
 
 
 async def test_what_cannot_be_written_is_kept_for_the_next_time(board: Dashboard) -> None:
