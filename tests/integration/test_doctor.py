@@ -143,6 +143,9 @@ async def test_what_the_ledger_tells_of_replicas_queues_and_upkeep(database_url:
     await replica(pool, "a", "all", "email-queue", EMAIL_RATE_MAX="10")
     await replica(pool, "w", "worker", "email-queue", EMAIL_RATE_MAX="20")
     await pool.execute("INSERT INTO job_counts VALUES ('orchestration-queue', 'waiting', 7)")
+    await pool.execute("INSERT INTO maintenance_runs (duty, tick, replica) VALUES ('prune audit', now(), 'a')")
+    begun = (await examine(settings_for(database_url)))["maintenance"]
+    assert (begun.level, begun.seen) == (Level.OK, "0 duties ended well when they last ran, 1 under way")
     await pool.execute(
         "INSERT INTO maintenance_runs (duty, tick, replica, finished_at, error)"
         " VALUES ('prune runs', now(), 'a', now(), 'ValueError: no')"

@@ -151,4 +151,6 @@ def _duties(rows: Sequence[asyncpg.Record]) -> Finding:
         return warning("maintenance", f"failed: {'; '.join(failed)}", "See: gateway maintenance runs")
     if not rows:
         return skipped("maintenance", "no duty has run yet")
-    return ok("maintenance", f"{len(rows)} duties, all ended well when they last ran")
+    running = sum(row["finished_at"] is None for row in rows)
+    under_way = f", {running} under way" if running else ""
+    return ok("maintenance", f"{len(rows) - running} duties ended well when they last ran{under_way}")
