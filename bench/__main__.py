@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from bench import dashboard, engine, gateway, notify, reads, runs
+from bench import dashboard, engine, gateway, notify, reads, runs, sizing
 from bench.goals import GOALS, Measured, derived, table
 from bench.servers import Stores, stores
 
@@ -47,15 +47,27 @@ def measures(short: bool) -> dict[str, Run]:
     found["notify"] = partial(notify.notify, mode="queue", sockets=sockets, broadcasts=sockets // 20)
     found["notify_direct"] = partial(notify.notify, mode="direct", sockets=sockets, broadcasts=sockets // 20)
     found["replay"] = partial(notify.replay, kills=kills, per_s=200)
+    return found | _sizes(short)
+
+
+def _sizes(short: bool) -> dict[str, Run]:
+    few = 200 if short else 10_000
+    found: dict[str, Run] = {}
+    for role in ("all", "api", "worker"):
+        found[f"sizing_idle_{role}"] = partial(sizing.idle, role=role, seconds=0.2 if short else 10)
+    for concurrency in (2, 5, 10, 50):
+        found[f"sizing_mails_{concurrency}"] = partial(sizing.mails, concurrency=concurrency, number=few // 2)
+    for connections in (1, 10, 50, 200):
+        number = few // 5 if connections == 1 else few // 2
+        found[f"sizing_http_{connections}"] = partial(sizing.http, connections=connections, number=number)
+    found["sizing_redis"] = partial(sizing.redis_memory, few=few // 10, many=few * 10)
+    found["sizing_postgres"] = partial(sizing.postgres_size, jobs=few * 10, number=few * 2)
     return found
 
 
 async def _run(names: list[str], short: bool) -> None:
     known = measures(short)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise SystemExit(f"unknown measure {unknown[0]!r}; known: {', '.join(known)}")
-    chosen, done = names or list(known), Measured()
+    chosen, done = _chosen(names, list(known)), Measured()
     with stores(durable=not short) as on:
         for position, name in enumerate(chosen, 1):
             print(f"[{position}/{len(chosen)}] {name}", file=sys.stderr, flush=True)
@@ -63,6 +75,17 @@ async def _run(names: list[str], short: bool) -> None:
                 done[name] = await known[name](on)
             print(json.dumps({"measure": name, **done[name], "load": round(os.getloadavg()[0], 1)}), flush=True)
     print(f"\n{table(GOALS, derived(done))}\nAgainst other systems: make bench-peers", file=sys.stderr)
+
+
+def _chosen(names: list[str], known: list[str]) -> list[str]:
+    """Also a word that several begin with, as ``sizing``."""
+    found: list[str] = []
+    for name in names:
+        meant = [one for one in known if one == name] or [one for one in known if one.startswith(f"{name}_")]
+        if not meant:
+            raise SystemExit(f"unknown measure {name!r}; known: {', '.join(known)}")
+        found += meant
+    return found or known
 
 
 def main() -> None:

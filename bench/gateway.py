@@ -150,19 +150,19 @@ async def end_to_end(on: Stores, *, mails: int) -> Measure:
         prepared = request("POST", "/api/v1/emails", made.token, MAIL)
         started = time.perf_counter()
         await flood(made.port, prepared, mails, 50, 202)
-        await _none_left(ledger)
+        await none_left(ledger)
         both = time.perf_counter() - started
         await backlog_of(made, mails)
         with cost(on, mails, of=made.pid) as measured:
             await resume(made)
-            await _none_left(ledger)
+            await none_left(ledger)
         await ledger.close()
         sink = "python" if sink_command()[0] == sys.executable else "c"
         measured["wire_per_s"] = measured.pop("per_s")
         return {**measured, "accepted_and_sent_per_s": round(mails / both), "sink": sink, "rss_mib": made.rss_mib}
 
 
-async def _none_left(ledger: asyncpg.Connection[asyncpg.Record]) -> None:
+async def none_left(ledger: asyncpg.Connection[asyncpg.Record]) -> None:
     """Asks for the counts that the ledger keeps: counting rows would be part of what is measured."""
     left = "SELECT sum(n) FROM job_counts WHERE state IN ('waiting', 'delayed', 'active')"
     while await ledger.fetchval(left):
