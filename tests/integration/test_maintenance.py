@@ -13,6 +13,7 @@ import pytest
 from gateway.jobs.duties import DAY_S, HOUR_S, Duty, DutyBook
 from gateway.jobs.maintenance import Maintenance
 from gateway.jobs.records import Records
+from gateway.jobs.store import SQL
 from gateway.runtime import Runtime
 from tests.support.eventually import eventually
 from tests.support.people import data, people, refused
@@ -93,6 +94,18 @@ async def test_a_run_whose_end_could_not_be_written_is_done_again_by_the_same_re
     assert (await DutyBook(pool, "b").begin(duty(Work())))[0] is None, "it may still run"
     again, _ = await DutyBook(pool, "a").begin(duty(Work()))
     assert again == first is not None
+
+
+async def test_J_the_last_run_of_each_duty_costs_the_same_however_many_there_were(pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO maintenance_runs (duty, tick, replica, rows)"
+        " SELECT 'duty ' || n % 4, now() - n * interval '1 minute', 'a', n FROM generate_series(1, 20000) AS n"
+    )
+    await pool.execute("ANALYZE maintenance_runs")
+    last = await DutyBook(pool, "a").last_runs()
+    assert {name: run.rows for name, run in last.items()} == {f"duty {n}": n or 4 for n in range(4)}
+    [plan] = await pool.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['duty_last_runs']}")
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 50
 
 
 async def test_a_failed_run_is_kept_with_its_error_and_tried_again_three_times_at_most(pool: Pool) -> None:
