@@ -14,7 +14,7 @@ _PER_S = 100
 
 # n of 1..jobs: the oldest hundredth failed, the newest tenth waits, the rest is done. Ids are in order of time.
 _ROW = "lpad(to_hex(1700000000000 + n), 12, '0') || substr(md5(n::text), 1, 20)"
-JOBS = f"""
+_JOBS = f"""
 INSERT INTO jobs (id, queue, task, state, args, max_attempts, created_at, finished_at, error)
 SELECT ({_ROW})::uuid, 'email-queue', 'email.send', s.state, jsonb_build_object('n', n), 3, at,
   CASE WHEN s.state <> 'waiting' THEN at END, CASE WHEN s.state = 'failed' THEN 'connection refused' END
@@ -51,7 +51,7 @@ async def scrape(on: Stores, *, scrapes: int, jobs: int) -> Measure:
     """GET /metrics, the admin's numbers and pages of searches, with that many jobs and mails in the ledger."""
     async with gateway(on, DISABLE_BACKGROUND_WORKERS="true") as made:
         ledger = await asyncpg.connect(made.ledger)
-        for statement in (JOBS, _MAILS):
+        for statement in (_JOBS, _MAILS):
             await ledger.execute(statement, jobs, timeout=300)
         await ledger.execute(_RECIPIENTS, timeout=300)
         for statement in ("VACUUM (ANALYZE)", "CHECKPOINT"):

