@@ -190,7 +190,7 @@ async def test_the_inbox_goes_on_with_a_cursor(board: Dashboard) -> None:
     assert (len(seen[0]), len(seen[1]), seen[0] | seen[1]) == (25, 2, pending)
 
 
-@pytest.mark.parametrize("path", ["42", str(uuid7())])
+@pytest.mark.parametrize("path", ["42", str(uuid7())], ids=["no id", "an unknown one"])
 async def test_an_action_that_is_not_there_is_a_page_too(board: Dashboard, path: str) -> None:
     (await board.page(f"/approvals/{path}", 404)).sound()
     assert (await board.press(f"/approvals/{path}/approve")).status_code == 404
