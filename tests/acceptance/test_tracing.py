@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -93,6 +94,10 @@ async def test_a_refused_mail_is_a_failed_span_and_a_retry_another_one(cluster: 
     assert request.parent == ""
     assert [(span.parent, span.failed) for span in attempts] == [(request.id, True), (request.id, False)]
     assert [span.facts["gateway.attempt"] for span in attempts] == [1, 2]
+
+    await gateway.user.delete(f"/api/v1/projects/{uuid4()}/members/ada@example.com")
+    await eventually(lambda: any(span.name.startswith("DELETE") for span in collector.spans), 15)
+    assert "ada@example.com" not in str(collector.spans)
 
 
 @WITHOUT_REDIS
