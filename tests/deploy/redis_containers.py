@@ -68,6 +68,7 @@ class Container:
     name: str
     command: list[str]
     variables: Mapping[str, str]
+    password: str = field(default=PASSWORD, init=False)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -101,7 +102,9 @@ class Container:
             self.process = None
 
     def ask(self, *command: str | int) -> object:
-        with redis.Redis(self.address, self.port, password=PASSWORD, socket_timeout=1, decode_responses=True) as client:
+        with redis.Redis(
+            self.address, self.port, password=self.password, socket_timeout=1, decode_responses=True
+        ) as client:
             return client.execute_command(*command)
 
     def answers(self) -> bool:

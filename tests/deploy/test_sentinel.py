@@ -110,6 +110,29 @@ def _complete(pairs: list[Pair]) -> bool:
 
 
 @needs_loopback_addresses
+async def test_a_new_password_of_any_characters_is_taken_at_the_next_start(tmp_path: Path) -> None:
+    services = model("compose.sentinel.yaml")["services"]
+    made = host(tmp_path, {f"{kind}-{n}": "127.0.0.71" for kind in ("redis", "sentinel") for n in (1, 2, 3)})
+    sentinel = Container(made, "sentinel-1", services["sentinel-1"]["command"], services["sentinel-1"]["environment"])
+    ids = set[str]()
+    for password in ("first one", 'sec"ond\\$1'):
+        sentinel.password = password
+        (tmp_path / "password").write_text(password + "\n")
+        sentinel.start("--bind", sentinel.address)
+        try:
+            await eventually(sentinel.answers, message=f"{password} is not taken")
+            ids.add(str(sentinel.ask("SENTINEL MYID")))
+        finally:
+            sentinel.kill()
+    assert len(ids) == 1, "it is the same one to the others"
+    assert _rights(tmp_path) == [0o600], "the password stands in it"
+
+
+def _rights(directory: Path) -> list[int]:
+    return [path.stat().st_mode & 0o777 for path in directory.rglob("sentinel.conf")]
+
+
+@needs_loopback_addresses
 async def test_servers_find_each_other_fail_over_and_take_a_lost_one_back(three: list[Pair]) -> None:
     first, *others = three
     await eventually(lambda: all(pair.sentinel.answers() for pair in three), timeout=20)
