@@ -88,6 +88,7 @@ class History:
         self._pool = pool
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
         self._adding: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def on_event(self, event: Event) -> None:
         if isinstance(event, JobStalled):
@@ -108,19 +109,23 @@ class History:
         seen.runs[bisect_left(BOUNDS, event.run_s)] += 1
 
     async def start(self) -> None:
+        self._stopping.clear()
         self._adding = asyncio.create_task(self._add_again_and_again(), name="history")
 
     async def stop(self) -> None:
+        """Adds what is left. One that adds at this moment is not cut: what it holds would be lost."""
         if self._adding is not None:
-            self._adding.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._adding
+            self._stopping.set()
+            await self._adding
             self._adding = None
-            await self.add()
 
     async def _add_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(ADD_S)
+        stopping = False
+        while not stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ADD_S):
+                    await self._stopping.wait()
+            stopping = self._stopping.is_set()
             await self.add()
 
     async def add(self) -> None:

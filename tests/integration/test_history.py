@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -12,6 +13,7 @@ from gateway.jobs.events import JobSettled, JobStalled
 from gateway.jobs.history import BOUNDS, KEPT_S, History, quantile
 from gateway.jobs.job import ClaimedJob, JobState
 from gateway.web.dashboard.drawing import columns_of, lined, rounded_up, stacked
+from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, dashboard
 
 EMAIL = "email-queue"
@@ -78,6 +80,23 @@ async def test_what_cannot_be_written_is_kept_for_the_next_time(board: Dashboard
     history.on_event(ended("completed", JobState.COMPLETED))
     await history.add()
     assert (await shown(history))["completed"] == 2
+
+
+async def test_a_stop_waits_for_what_is_being_written(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.jobs.history.ADD_S", 0.01)
+    history = History(board.pool)
+    history.on_event(ended("completed", JobState.COMPLETED))
+    async with board.pool.acquire() as slow, slow.transaction():
+        await slow.execute("LOCK TABLE queue_history")
+        await history.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'queue_history'::regclass AND NOT granted"
+        await eventually(lambda: slow.fetchval(waiting))
+        history.on_event(ended("fail", JobState.FAILED))
+        stopping = asyncio.create_task(history.stop())
+        await asyncio.sleep(0)
+    await stopping
+    seen = await shown(history)
+    assert (seen["completed"], seen["failed"]) == (1, 1)
 
 
 async def test_the_most_of_a_minute_is_kept(board: Dashboard) -> None:
