@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -97,7 +98,7 @@ def autoscale(scrape: tuple[str, ...], base_port: int, supervised: Path | None, 
         return run_loop(_until_told(fleet, wanted, fleet))
     if not scrape:
         raise CliError("--compose and --command need --scrape URL: where a replica's /metrics is", Exit.USAGE)
-    urls = [url.rstrip("/").removesuffix("/metrics") for url in scrape]
+    urls = [_address(url) for url in scrape]
     return run_loop(_until_told(CommandFleet(line, urls, options["replicas"] or wanted.minimum), wanted, None))
 
 
@@ -121,7 +122,23 @@ def _command(compose: str | None, command: str | None) -> str | None:
         return COMPOSE.format(service=shlex.quote(compose))
     if command is not None and "{replicas}" not in command:
         raise CliError("--command must hold {replicas}, where the number goes", Exit.USAGE)
+    try:
+        shlex.split(command or "")
+    except ValueError as error:
+        raise CliError(f"--command {command}: {error}", Exit.USAGE) from error
     return command
+
+
+def _address(url: str) -> str:
+    """Where a replica answers, without ``/metrics``. Raises CliError."""
+    try:
+        found = urlsplit(url)
+        whole = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise CliError(f"--scrape {url} is no address of a replica; write http://localhost:3003", Exit.USAGE)
+    return url.rstrip("/").removesuffix("/metrics")
 
 
 def _ports(first: int) -> Callable[[], int]:
