@@ -28,6 +28,7 @@ from gateway.infra.postgres import connect
 NO_TRANSACTION: Final = "-- migrate: no-transaction"
 _FILE_NAME: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _CONTRACT: Final = re.compile(r"^\d{4}_contract_after_(\d{4})_")
+_INDEX: Final = re.compile(r"^CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)", re.MULTILINE)
 _LOCK_KEY: Final = 0x67617465776179  # "gateway": one lock for all that migrate one database
 _LOCK_POLL_S: Final = 0.1
 _LOCK_WAIT_S: Final = 900.0  # a backfill of another starter may take minutes
@@ -204,7 +205,7 @@ async def _apply(connection: Any, migration: Migration) -> None:
         try:
             await _run(connection, migration)
             return
-        except asyncpg.LockNotAvailableError as error:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if attempt == _DDL_ATTEMPTS:
                 raise MigrationError(f"Migration {migration.name} could not get its lock: {error}") from error
         except asyncpg.PostgresError as error:
@@ -215,6 +216,7 @@ async def _run(connection: Any, migration: Migration) -> None:
     started = time.monotonic()
     if not migration.in_transaction:
         await connection.execute(f"SET lock_timeout = '{_DDL_LOCK_TIMEOUT}'")
+        await _drop_unfinished(connection, migration.sql)
         await connection.execute(migration.sql)
         await _record(connection, migration, started)
         return
@@ -222,6 +224,13 @@ async def _run(connection: Any, migration: Migration) -> None:
         await connection.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT}'")
         await connection.execute(migration.sql)
         await _record(connection, migration, started)
+
+
+async def _drop_unfinished(connection: Any, sql: str) -> None:
+    # A build that was cut short leaves its index: not valid, and there, so that IF NOT EXISTS does nothing about it.
+    for name in _INDEX.findall(sql):
+        if await connection.fetchval("SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", name):
+            await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
 
 
 async def _record(connection: Any, migration: Migration, started: float) -> None:

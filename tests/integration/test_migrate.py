@@ -129,6 +129,41 @@ async def test_ddl_gives_way_to_a_long_transaction_and_comes_back(
     await watcher.close()
 
 
+async def test_an_index_whose_building_had_to_give_way_is_built_anew(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.infra.migrate._DDL_LOCK_TIMEOUT", "50ms")
+    await migrate(empty_database_url, migrations=(ONE,))
+    writer, watcher = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("UPDATE one SET n = n")
+    building = asyncio.create_task(migrate(empty_database_url, migrations=(ONE, INDEX)))
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('one_n')"
+    given_up = "SELECT count(*) = 0 FROM pg_stat_progress_create_index"
+    await eventually(lambda: watcher.fetchval(f"SELECT NOT ({valid}) AND ({given_up})"))
+    await transaction.rollback()
+    assert await building == ["0002_index"]
+    assert await watcher.fetchval(valid) is True
+    await writer.close()
+    await watcher.close()
+
+
+async def test_a_deadlock_with_the_running_version_is_tried_again(empty_database_url: str) -> None:
+    await migrate(empty_database_url, migrations=(ONE,))
+    running = await asyncpg.connect(empty_database_url)
+    await running.execute("CREATE TABLE other (n int); SET deadlock_timeout = '1min'")
+    two = Migration("0002_two", "ALTER TABLE one ADD COLUMN m int; ALTER TABLE other ADD COLUMN m int")
+    async with running.transaction():
+        await running.execute("LOCK TABLE other IN ROW EXCLUSIVE MODE")
+        altering = asyncio.create_task(migrate(empty_database_url, migrations=(ONE, two)))
+        waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'other'::regclass"
+        await eventually(lambda: running.fetchval(waits))
+        await running.execute("LOCK TABLE one IN ROW EXCLUSIVE MODE")  # what the migration holds
+    assert await altering == ["0002_two"]
+    await running.close()
+
+
 async def test_this_version_s_files_make_a_current_schema(empty_database_url: str) -> None:
     names = [one.name for one in load_migrations()]
     assert await migrate(empty_database_url) == names
