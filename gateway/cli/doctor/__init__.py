@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 LIMIT_S = 6.0  # of each examination; all of them go on at once
+# Before any of them begins: Redis has half a second to let itself be connected to, and an import may take that.
+_SLOW_TO_IMPORT = ("gateway.infra.migrate", "gateway.infra.redis_check", "gateway.jobs.fleet", "gateway.services.email")
 
 Examination = Callable[[], Awaitable[list[Finding]]]
 
@@ -58,6 +61,8 @@ async def examined(settings: Settings, prometheus: str | None, limit_s: float = 
 def _examinations(settings: Settings, prometheus: str | None) -> dict[str, Examination]:
     from gateway.cli.doctor import ledger, machine, outside, queue_redis
 
+    for module in _SLOW_TO_IMPORT:
+        import_module(module)
     return {
         "postgresql": lambda: ledger.examine(settings),
         "redis": lambda: queue_redis.examine(settings),
