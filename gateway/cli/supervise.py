@@ -98,9 +98,12 @@ async def _supervise(
 
     def read_plan() -> Plan:
         try:
-            return _plan(read_config(path, instances))[0]
+            found = _plan(read_config(path, instances))[0]
         except CliError as error:
             raise ConfigError(error.message) from error
+        if found.ecosystem.socket != plan.ecosystem.socket:
+            raise ConfigError(f"socket was {plan.ecosystem.socket}: set it back, or restart the supervisor to move it")
+        return found
 
     ground = Ground(public, f"http://{url_host(settings.host)}:{port}", logs, Notifier(os.environ))
     print(f"supervising {plan.ecosystem.instances} processes on {ground.address}", file=sys.stderr, flush=True)

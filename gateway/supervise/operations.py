@@ -93,7 +93,7 @@ class Operations:
                 continue
             if (process.fresh_bytes or 0) > mark:
                 self._tell_too_low(process, mark)
-            elif process.uptime_s >= young_s:
+            elif process.uptime_s >= young_s and not place.still_leaving:
                 found.append((_size(process), place))
         return max(found, key=lambda one: one[0])[1] if found else None
 
@@ -106,7 +106,11 @@ class Operations:
 
     async def _grow(self, number: int, tell: Tell) -> None:
         limit_s = self._pool.plan.ecosystem.listen_timeout_s
-        for place in [await self._pool.add() for _ in range(number)]:
+        places: list[Place] = []
+        for _ in range(number):
+            self._demand_going_on()
+            places.append(await self._pool.add())
+        for place in places:
             process = place.process
             if process is not None and await self._became_ready(process, limit_s):
                 tell(f"process {process.number} is ready")
@@ -135,6 +139,7 @@ class Operations:
                 continue
             if done and pause_s:
                 await self._pause(pause_s)
+            self._demand_going_on()
             old = place.process
             try:
                 new = await self._pool.replace(place, why)
@@ -142,6 +147,7 @@ class Operations:
                 number = len(self._pool.places)
                 raise OperationFailed(f"{done} of {number} replaced, then {error}. The old ones go on.") from error
             done += 1
+            place.crashes = self._pool.no_crashes()  # those before were of other code, or another configuration
             tell(f"process {new.number} is ready" + (f", process {old.number} drains" if old else ""))
             if pause_s is not None and old is not None:
                 await asyncio.wait([old.exit_code])
@@ -150,14 +156,17 @@ class Operations:
     async def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if self._pool.stopping:
-                raise Refused("the supervisor stops")
+            self._demand_going_on()
             await asyncio.sleep(min(left, 0.5))
+
+    def _demand_going_on(self) -> None:
+        """The shared socket is closed when the supervisor stops: nothing can be started on it. Raises ``Refused``."""
+        if self._pool.stopping:
+            raise Refused("the supervisor stops")
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:
-        if self._pool.stopping:
-            raise Refused("the supervisor stops")
+        self._demand_going_on()
         if self.running is not None:
             raise Refused(f"{self.running} is under way; try again when it is done")
         self.running = name

@@ -35,15 +35,22 @@ class NotReplaced(Exception):
 
 @dataclass(eq=False)
 class Place:
-    """One of the wanted processes. ``process`` None: it waits for its next start (``reason``), or was given up."""
+    """One of the wanted processes. ``process`` None: it waits for its next start (``reason``), or was given up;
+    ``before``: what ``process`` replaced."""
 
     crashes: Restarts
     process: Process | None = None
+    before: Process | None = None
     restarts: int = 0
     replacing: bool = False
     given_up: bool = False
     reason: str | None = None
     next_start: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    @property
+    def still_leaving(self) -> bool:
+        """A further one would be the third process of this place in memory."""
+        return self.before is not None and self.before.alive
 
     def settle(self, process: Process) -> None:
         self.process, self.given_up, self.reason = process, False, None
@@ -73,7 +80,7 @@ class Pool:
         return [process for process in self.processes if process.state is State.READY]
 
     async def add(self) -> Place:
-        place = self._place()
+        place = Place(self.no_crashes())
         self.places.append(place)
         await self._start(place)
         return place
@@ -100,7 +107,7 @@ class Pool:
         except TimeoutError:
             raise NotReplaced(f"the new process was not ready within {limit_s:g} s (listen_timeout)") from None
         else:
-            old = place.process
+            place.before = old = place.process
             place.settle(new)
             place.restarts += 1
             log.info("process_replaced", why=why, number=new.number, old=old.number if old else None)
@@ -147,15 +154,15 @@ class Pool:
             process.popen.poll()
             process.reaped()
 
-    def _place(self) -> Place:
+    def no_crashes(self) -> Restarts:
+        """A history that begins now, judged as the configuration says now."""
         eco = self.plan.ecosystem
-        crashes = Restarts(
+        return Restarts(
             first_s=eco.backoff_s,
             min_uptime_s=eco.min_uptime_s,
             limit=eco.max_restarts,
             window_s=eco.restart_window_s,
         )
-        return Place(crashes)
 
     async def _start(self, place: Place) -> None:
         try:

@@ -212,12 +212,16 @@ async def test_a_wrong_number_is_explained(supervised: Supervised, wanted: str, 
         await supervised.ask(Request(do="scale", to=wanted))
 
 
-async def test_a_configuration_that_is_wrong_reloads_nothing(supervised: Supervised) -> None:
+@pytest.mark.parametrize(("line", "said"), [
+    ('[env]\nSMTP_PORT = "many"', "SMTP_PORT"),
+    ('socket = "run/other.sock"', "restart the supervisor"),
+], ids=["setting", "socket"])  # fmt: skip
+async def test_a_configuration_that_is_wrong_reloads_nothing(supervised: Supervised, line: str, said: str) -> None:
     before = {one.pid for one in await supervised.ready(2)}
     text = supervised.file.read_text()
-    supervised.file.write_text(text + '[env]\nSMTP_PORT = "many"\n')
+    supervised.file.write_text(f"{text}{line}\n")
     try:
-        with pytest.raises(Declined, match="SMTP_PORT"):
+        with pytest.raises(Declined, match=said):
             await supervised.ask(Request(do="reload"))
     finally:
         supervised.file.write_text(text)
