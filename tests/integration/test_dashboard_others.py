@@ -105,7 +105,7 @@ async def test_replicas_that_do_not_fit_together_are_told_with_what_to_do(board:
         "UPDATE jobs SET state = 'completed', finished_at = claimed_at + interval '100 ms', lease_until = NULL"
     )
     told = (await board.page("/replicas")).text
-    assert "the limit of 10 per 1 s needs about 1 with jobs of 100 ms: more replicas will not send faster" in told
+    assert "the limit of 10 per 1 s needs about 1 with jobs of 100 ms: more replicas do not make it faster" in told
 
 
 async def test_the_page_of_a_queue_says_who_goes_by_its_limits(board: Dashboard) -> None:

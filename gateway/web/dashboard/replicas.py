@@ -79,7 +79,7 @@ def supply_of(queue: str, slots: int, rate: RateLimit, job_s: float | None) -> S
     if job_s is None:
         return Supply(queue=queue, slots=slots, useful=None, message=f"{has} holds over all replicas.")
     useful = max(1, math.ceil(rate.per_second * job_s))
-    more = "will not send faster" if slots >= useful else "will send faster while jobs wait"
+    more = "do not make it faster" if slots >= useful else "make it faster while jobs wait"
     message = f"{has} needs about {useful:,} with jobs of {duration(job_s)}: more replicas {more}."
     return Supply(queue=queue, slots=slots, useful=useful, message=message)
 
