@@ -51,8 +51,7 @@ def drain_replica(replica_id: str | None, here: bool, within: int | None) -> Non
     if here == (replica_id is not None):
         raise CliError("Name a replica's ID (gateway replicas ls), or --here for those of this machine.", Exit.USAGE)
     with connected() as client:
-        ids = _of_this_machine(client) if replica_id is None else [replica_id]
-        answers = [_drain(client, one, within) for one in ids]
+        answers = _drain_here(client, within) if replica_id is None else [_drain(client, replica_id, within)]
     if invocation().json:
         return print_json(answers if here else answers[0])
     print_table(["id", "draining"], [[answer["id"], _yes(answer["draining"])] for answer in answers])
@@ -63,6 +62,17 @@ def _drain(client: Client, replica_id: str, within_s: int | None) -> dict[str, A
     answer = client.post(path) if within_s is None else client.post(path, withinS=str(within_s))
     data: dict[str, Any] = answer["data"]
     return data
+
+
+def _drain_here(client: Client, within_s: int | None) -> list[dict[str, Any]]:
+    answers = []
+    for one in _of_this_machine(client):
+        try:
+            answers.append(_drain(client, one, within_s))
+        except CliError as error:  # one that ended meanwhile must not keep the others from it
+            if error.exit_code is not Exit.NOTHING_MATCHED:
+                raise
+    return answers
 
 
 def _of_this_machine(client: Client) -> list[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from gateway import __version__
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, gateways
 from tests.support.gateway_process import GatewayProcess, token
@@ -55,7 +58,20 @@ def command(process: GatewayProcess, cluster: Cluster, *arguments: str) -> subpr
     )
 
 
-async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Cluster) -> None:
+async def ends_before_it_is_asked(pool: asyncpg.Pool[Any]) -> None:
+    """A replica of this machine that is listed, and is gone when its drain is asked for."""
+    await pool.execute(
+        "INSERT INTO replicas (id, role, version, host, pid, mode, slots, started_at, seen_at)"
+        " VALUES ('gone', 'api', $1, $2, 1, 'direct', '{}', '2020-01-01', now() + interval '1 hour')",
+        *(__version__, socket.gethostname()),
+    )
+    await pool.execute(
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        "CREATE TRIGGER gone BEFORE UPDATE ON replicas FOR EACH ROW WHEN (old.id = 'gone') EXECUTE FUNCTION nothing()"
+    )
+
+
+async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Cluster, pool: asyncpg.Pool[Any]) -> None:
     api = await cluster.start(DISABLE_BACKGROUND_WORKERS="true", SMTP_HOST="")
     mails = await cluster.start(GATEWAY_ROLE="worker", GATEWAY_QUEUES="email", JWT_SECRET="")
     runs = await cluster.start(GATEWAY_ROLE="worker", GATEWAY_QUEUES="orchestration-queue", SMTP_HOST="")
@@ -98,6 +114,7 @@ async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Clu
     ran = command(api, cluster, "maintenance", "runs", "--duty", "prune jobs")
     assert ran.stdout.splitlines()[1].startswith("prune jobs\t")
     assert command(api, cluster, "maintenance", "runs", "--duty", "no").returncode == 2
+    await ends_before_it_is_asked(pool)
     drained = command(api, cluster, "replicas", "drain", "--here", "--within", "60", "--json")
     assert [answer["withinS"] for answer in json.loads(drained.stdout)] == [60] * 4
     assert await odd(api) == {}, "who drains is on the way out"
