@@ -114,7 +114,7 @@ def promote_jobs(job_ids: tuple[str, ...], **options: Any) -> None:
 @click.argument("job_ids", metavar="[ID...]", nargs=-1)
 @many
 def remove_jobs(job_ids: tuple[str, ...], **options: Any) -> None:
-    """Delete jobs that do not run."""
+    """Delete jobs that do not run. Needs the role admin."""
     change(DELETE, job_ids, Many(**options))
 
 

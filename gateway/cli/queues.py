@@ -90,7 +90,8 @@ def rebuild_queues(names: tuple[str, ...]) -> None:
 @click.option("--group-rate", metavar="MAX/TIME", help="Starts of one group in a time: 10/1m; 0/1m is any.")
 @click.option("--reset", is_flag=True, help="Take back what was changed; with other options, all but those.")
 def limit_queue(name: str, reset: bool, **wanted: Any) -> None:
-    """Show a queue's limits, or change them on all replicas while they run. A change is kept over restarts."""
+    """Show a queue's limits, or change them on all replicas while they run. A change is kept over restarts, and needs
+    the role admin."""
     changes = limits.changes_of(wanted, reset=reset)
     with connected() as client:
         path = f"{PATH}/{segment(name)}"

@@ -22,7 +22,7 @@ QUEUES = "/api/v1/admin/queues"
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="How many at most.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean_queue(name: str, older: str, state: str | None, limit: int, yes: bool) -> None:
-    """Delete jobs that ended some time ago, oldest first."""
+    """Delete jobs that ended some time ago, oldest first. Needs the role admin."""
     body: dict[str, Any] = {"olderThanMs": milliseconds("--older", older), "limit": limit}
     if state:
         body["state"] = state
