@@ -10,6 +10,8 @@ import msgspec
 from gateway.infra.log import MASK
 
 CONTENT_MASK: Final = "••• (your role may not read it)"
+DEEP_MASK: Final = "… (nested deeper than is shown)"
+DEPTH_MAX: Final = 100  # levels: JSON may have more than a function may call itself
 SHOWN_MAX: Final = 20_000  # characters of one document on a page
 _SECRET: Final = re.compile(
     r"(pass(word|wd|phrase)?|pwd|secret|token|api[_-]?key|authorization|cookie|credentials?|private[_-]?key|signature)s?$",
@@ -22,22 +24,29 @@ _CONTENT: Final = frozenset(
 
 
 def masked(value: Any, *, content: bool) -> Any:
-    """``value`` with secrets replaced; without ``content`` also what people and models wrote."""
+    """``value`` with secrets replaced, and what lies deeper than ``DEPTH_MAX`` levels; without ``content`` also what
+    people and models wrote."""
+    return _masked(value, content, DEPTH_MAX)
+
+
+def _masked(value: Any, content: bool, depth: int) -> Any:
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if depth == 0:
+        return DEEP_MASK
     if isinstance(value, dict):
-        return {key: _member(str(key), inner, content) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(inner, content=content) for inner in value]
-    return value
+        return {key: _member(str(key), inner, content, depth - 1) for key, inner in value.items()}
+    return [_masked(inner, content, depth - 1) for inner in value]
 
 
-def _member(key: str, value: Any, content: bool) -> Any:
+def _member(key: str, value: Any, content: bool, depth: int) -> Any:
     if value is None:
         return None
     if is_secret(key):
         return MASK
     if not content and key.lower() in _CONTENT:
         return CONTENT_MASK
-    return masked(value, content=content)
+    return _masked(value, content, depth)
 
 
 def is_secret(key: str) -> bool:
@@ -51,7 +60,7 @@ def is_hidden(path: str, *, content: bool) -> bool:
 
 def unmasked(edited: Any, original: Any) -> Any:
     """``edited`` with each mask that was left replaced by what it hides in ``original``."""
-    if edited in (MASK, CONTENT_MASK):
+    if edited in (MASK, CONTENT_MASK, DEEP_MASK):
         return original
     if isinstance(edited, dict) and isinstance(original, dict):
         return {key: unmasked(inner, original.get(key)) for key, inner in edited.items()}

@@ -19,10 +19,11 @@ from gateway.infra.log import mask_text
 from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import JobState
 from gateway.jobs.operations import IDS_MAX, Action, OperationNotFound, Selection
+from gateway.masking import masked
 from gateway.problem import Problem
 from gateway.web.auth import demand_scope
 from gateway.web.invalid_body import explain
-from gateway.web.jobs_search import PARAMETERS, SearchOfAll, queue_of, read_filter, search_jobs
+from gateway.web.jobs_search import PARAMETERS, SearchOfAll, queue_of, read_filter, refuse_hidden, search_jobs
 from gateway.web.queue_controls import waiting_job_detail
 from gateway.web.queues_schemas import CancelRequest, Reason, full_name, invalid, job_detail, job_id_of
 
@@ -104,14 +105,19 @@ class JobsAdmin(Controller):
     )
     async def find_jobs(self, request: AdminRequest, platform: ThePlatform) -> dict[str, Any]:
         query = dict(request.query_params.items())
+        refuse_hidden(query, request.user)
         jobs, page = await search_jobs(platform, queue_of(platform, query), query)
         return _success(jobs, page=page)
 
     @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts, why it waits")
-    async def show_job(self, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
-        """Beside it ``links``: which job it repeats, and which repeat it."""
+    async def show_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
+        """Beside it ``links``: which job it repeats, and which repeat it. Without ``admin:content`` what people and
+        models wrote is masked, and secrets are."""
         record = await platform.engine.get(job_id_of(job_id))
         detail = await waiting_job_detail(platform, record)
+        if not request.user.reads_content:
+            shown = {"data": masked(detail.data, content=False), "result": masked(detail.result, content=False)}
+            detail = msgspec.structs.replace(detail, **shown)
         return _success(detail, links=await platform.inspector.links(record.id))
 
     @post("/{job_id:str}/retry", opt=OPERATE, status_code=200, summary="Run a failed job again")

@@ -12,9 +12,11 @@ from typing import Final
 import msgspec
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Operation, Parameter, Schema
 
+from gateway.access import Principal
 from gateway.feature import Platform
 from gateway.jobs.job import JobState
 from gateway.jobs.search import JobFilter
+from gateway.masking import is_hidden
 from gateway.web.queues_schemas import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -139,6 +141,14 @@ def _recipient(field: str, text: str | None) -> dict[str, str]:
     if "@" not in address.strip("@") or " " in address:
         raise invalid(field, "must be a bare address, as in ada@example.com")
     return {"recipient": address.lower()}
+
+
+def refuse_hidden(query: Mapping[str, str], reader: Principal) -> None:
+    """Whether a search finds a job tells what stands there. Raises Problem 400 for a value that ``reader`` may not
+    read."""
+    path, colon, _ = query.get("q", "").removeprefix("args.").partition(":")
+    if colon and query["q"].startswith("args.") and not reader.reads_content and is_hidden(path, content=False):
+        raise invalid("q", "looks for a value that is masked")
 
 
 def queue_of(platform: Platform, query: Mapping[str, str]) -> str | None:

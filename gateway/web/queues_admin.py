@@ -16,7 +16,7 @@ from gateway import audit
 from gateway.access import Principal, Scope
 from gateway.feature import Platform, ThePlatform
 from gateway.problem import Problem
-from gateway.web.jobs_search import PARAMETERS, SearchOfQueue, search_jobs
+from gateway.web.jobs_search import PARAMETERS, SearchOfQueue, refuse_hidden, search_jobs
 from gateway.web.queue_controls import queue_detail
 from gateway.web.queues_schemas import (
     PauseRequest,
@@ -75,7 +75,9 @@ class QueuesAdmin(Controller):
     )
     async def list_jobs(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
         queue = full_name(name, platform.engine.registry.queue_names)
-        jobs, page = await search_jobs(platform, queue, dict(request.query_params.items()))
+        query = dict(request.query_params.items())
+        refuse_hidden(query, request.user)
+        jobs, page = await search_jobs(platform, queue, query)
         return _success(jobs, page=page)
 
     @post("/{name:str}/pause", opt=OPERATE, status_code=200, summary="Start no more jobs of a queue")

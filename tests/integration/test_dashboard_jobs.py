@@ -14,7 +14,7 @@ from gateway.access import Role
 from gateway.infra.log import MASK
 from gateway.jobs.registry import Task, TaskContext
 from tests.support.eventually import eventually
-from tests.support.pages import PAGES, Dashboard, dashboard, statements
+from tests.support.pages import PAGES, Dashboard, dashboard, statements, token_for
 
 QUEUE = "/queue/email-queue"
 HOSTILE = {
@@ -120,6 +120,26 @@ async def test_a_job_shows_its_way_its_errors_and_its_argument_masked(board: Das
     assert "dear ada" not in page.text
     assert not page.actions()
     assert "hunter2" not in (await board.http.get(f"{PAGES}{QUEUE}/{job}", headers={"Accept": "application/json"})).text
+
+
+async def test_the_json_api_hides_from_viewers_what_the_page_hides(board: Dashboard) -> None:
+    job = await board.submit({"password": "hunter2", "message": "dear ada", "n": "7"})
+    await board.pool.execute("UPDATE jobs SET result = $2 WHERE id = $1::uuid", job, {"output": "said", "n": 1})
+    board.http.cookies.clear()
+    for role, hidden in ((Role.VIEWER, True), (Role.OPERATOR, False)):
+        caller = {"Authorization": f"Bearer {token_for(board.settings, role)}"}
+        text = (await board.http.get(f"/api/v1/admin/jobs/{job}", headers=caller)).text
+        assert job in text
+        for words in ("hunter2", "dear ada", "said"):
+            assert (words not in text) is hidden, words
+        for path in ("/api/v1/admin/jobs", "/api/v1/admin/queues/email/jobs"):
+            for asked, refused in (
+                ("args.password:hunter2", hidden),
+                ("args.message:dear ada", hidden),
+                ("args.n:7", 0),
+            ):
+                found = await board.http.get(path, params={"q": asked}, headers=caller)
+                assert (found.status_code, job in found.text) == ((400, False) if refused else (200, True)), asked
 
 
 async def test_the_way_of_a_job_has_its_waits_and_runs(board: Dashboard) -> None:

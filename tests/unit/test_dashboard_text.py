@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.infra.log import MASK
-from gateway.masking import CONTENT_MASK, SHOWN_MAX, masked, pretty, unmasked
+from gateway.masking import CONTENT_MASK, DEEP_MASK, DEPTH_MAX, SHOWN_MAX, masked, pretty, unmasked
 from gateway.problem import Problem
 from gateway.web.dashboard.failures import Failure, grouped, normalised
 from gateway.web.dashboard.look import clipped, duration, moment, visible
@@ -35,6 +35,19 @@ def test_masks_that_were_left_alone_stand_for_what_they_hide() -> None:
     edited = masked(original, content=True) | {"n": 2}
     assert unmasked(edited, original) == original | {"n": 2}
     assert unmasked({"new": MASK}, original) == {"new": None}
+
+
+def test_what_is_nested_deeper_than_functions_go_is_cut_and_kept_by_a_replay() -> None:
+    deep: Any = {"password": "hunter2"}
+    for level in range(2 * DEPTH_MAX):
+        deep = {"a": deep} if level % 2 else [deep]
+    shown = masked({"n": 1, "deep": deep}, content=True)
+    assert DEEP_MASK in pretty(shown)
+    assert "hunter2" not in pretty(shown)
+    assert unmasked(shown | {"n": 2}, {"n": 1, "deep": deep}) == {"n": 2, "deep": deep}
+    for _ in range(400):  # JSON may be so deep, a function may not call itself so often
+        deep = [deep]
+    assert DEEP_MASK in pretty(masked(deep, content=True))
 
 
 def test_a_huge_document_is_shown_in_part() -> None:
