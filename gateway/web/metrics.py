@@ -113,7 +113,8 @@ class MetricsRefresher:
             if not is_unavailable(error):
                 raise
             log.debug("metrics_wait_for_ledger", error=str(error))
-            self._metrics.postgres(False)
+            # Not so when this process's own connections are all busy: those of the health checks are others.
+            self._metrics.postgres(await self._health.ledger_problem() is None)
             self._metrics.clock_skew(None)
         else:
             self._metrics.postgres(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -130,6 +131,14 @@ async def test_without_postgres_the_scrape_answers_at_once(own_postgres: Callabl
         await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
         assert (await scrape(client))["gateway_postgres_up", ()] == 0
         server.start()
+
+
+async def test_a_process_whose_connections_are_all_busy_does_not_call_postgres_away(database_url: str) -> None:
+    async with serving(settings_for(database_url, **OFF)) as (client, runtime), AsyncExitStack() as busy:
+        for _ in range(runtime.pool.get_max_size()):
+            await busy.enter_async_context(runtime.pool.acquire())
+        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        assert (await scrape(client))["gateway_postgres_up", ()] == 1
 
 
 async def test_without_an_answer_of_redis_the_scrape_answers_at_once(
