@@ -122,11 +122,13 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Related:
-    """A link on the page of a job: ``word`` says what it leads to, ``text`` which one. ``path`` as in ``Entry``."""
+    """A link on the page of a job: ``word`` says what it leads to, ``text`` which one. ``path`` as in ``Entry``.
+    ``progress``: of how many steps how many are over; None: it has no steps."""
 
     word: str
     path: str
     text: str
+    progress: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,11 +75,12 @@ class _Behind:
         self._store = store
 
     async def links(self, job_id: UUID) -> list[Related]:
-        run_id, action_id = await self._store.behind(job_id)
+        behind = await self._store.behind(job_id)
         found = []
-        if run_id is not None:
-            found.append(Related(word="Run", path=f"/runs/{run_id}", text=str(run_id)))
-        if action_id is not None and (known := _id_of(action_id)) is not None:
+        if (run_id := behind.run_id) is not None:
+            progress = (behind.over, behind.steps) if behind.steps else None
+            found.append(Related(word="Run", path=f"/runs/{run_id}", text=str(run_id), progress=progress))
+        if behind.action_id is not None and (known := _id_of(behind.action_id)) is not None:
             found.append(Related(word="Approval", path=f"/approvals/{known}", text=str(known)))
         return found
 

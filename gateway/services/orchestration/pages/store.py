@@ -124,6 +124,15 @@ class ShownAction(NamedTuple):
     project: str
 
 
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job works on: a run, or what its argument says which action. ``over``: of its ``steps``."""
+
+    run_id: UUID | None
+    action_id: str | None
+    steps: int
+    over: int
+
+
 class PageStore:
     """Raises what asyncpg raises."""
 
@@ -189,10 +198,9 @@ class PageStore:
         """Of models that have a price: is it nothing?"""
         return {row["model"]: row["free"] for row in await self._pool.fetch(SQL["free_models"], list(names))}
 
-    async def behind(self, job_id: UUID) -> tuple[UUID | None, str | None]:
-        """The run that a job does, and what its argument says which action it does."""
-        row = await self._pool.fetchrow(SQL["behind_job"], job_id)
-        return (None, None) if row is None else (row["run_id"], row["action_id"])
+    async def behind(self, job_id: UUID) -> Behind:
+        (row,) = await self._pool.fetch(SQL["behind_job"], job_id)
+        return Behind(**row)
 
 
 def _listed(row: asyncpg.Record) -> ListedRun:
