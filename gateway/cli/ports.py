@@ -36,10 +36,12 @@ def next_free(host: str, first: int, tries: int = 100) -> int | None:
     return next((port for port in range(first, min(first + tries, 65_536)) if is_free(host, port)), None)
 
 
-def taken_message(port: int) -> str:
+def taken_message(port: int, another: str = "--port {port}") -> str:
+    """``another``: how the command is told another port."""
     owner = owner_of(port)
     who = f"process {owner.pid} ({owner.name})" if owner else "another process"
-    return f"Port {port} is used by {who}. Use --port {port + 1}, or gateway status to see the running one."
+    way = another.format(port=port + 1)
+    return f"Port {port} is used by {who}. Use {way}, or gateway status to see the running one."
 
 
 def owner_of(port: int) -> Owner | None:

@@ -63,8 +63,9 @@ def _inherited(text: str) -> Inherited:
         raise CliError(f"--inherited is for `gateway supervise` alone: {error}", Exit.USAGE) from error
 
 
-def check_address(host: str, port: int) -> None:
-    """Refuse a port that is taken before anything else is started. Raises CliError."""
+def check_address(host: str, port: int, another: str = "--port {port}") -> None:
+    """Refuse a port that is taken before anything else is started; ``another``: how to name another one. Raises
+    CliError."""
     try:
         free = port == 0 or is_free(host, port)
     except PermissionError as error:
@@ -73,7 +74,7 @@ def check_address(host: str, port: int) -> None:
         why = "is no address of this machine" if error.errno == errno.EADDRNOTAVAIL else str(error.strerror)
         raise CliError(f"HOST {host} {why}. Use 0.0.0.0 or 127.0.0.1.", Exit.USAGE) from error
     if not free:
-        raise CliError(taken_message(port))
+        raise CliError(taken_message(port, another))
 
 
 async def _serve(settings: Settings, inherited: Inherited | None = None) -> int:

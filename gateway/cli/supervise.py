@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -15,7 +16,7 @@ from gateway.cli.command import LazyCommand, LazyGroup
 from gateway.cli.errors import CliError, Exit
 from gateway.cli.local import load_settings
 from gateway.cli.output import for_people
-from gateway.cli.ports import taken_message
+from gateway.cli.ports import is_free, taken_message
 from gateway.cli.serve import check_address, url_host
 from gateway.cli.supervise_config import config_option, ecosystem_file, read_config
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "unit": LazyCommand("gateway.cli.supervise_unit:unit", "A systemd unit, for the start at boot."),
 }
 _BACKLOG = 2048
+_ANOTHER_PORT = "PORT={port}"
 _PORT_S = 5.0  # until processes of a supervisor that was killed have let go of the port
 
 
@@ -130,17 +132,14 @@ def _plan(eco: Ecosystem) -> tuple[Plan, Settings]:
 
 def shared_socket(settings: Settings) -> socket.socket:
     """The socket that all processes share. Raises CliError."""
-    deadline = time.monotonic() + _PORT_S
-    while True:
-        try:
-            check_address(settings.host, settings.port)
-            family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-            both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # as `gateway serve` has it
-            address = (settings.host, settings.port)
-            return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
-        except (CliError, OSError) as error:
-            if isinstance(error, CliError) and error.exit_code is Exit.USAGE:
-                raise
-            if time.monotonic() > deadline:
-                raise CliError(taken_message(settings.port)) from error
-        time.sleep(0.1)
+    address, deadline = (settings.host, settings.port), time.monotonic() + _PORT_S
+    with suppress(OSError):  # check_address says what is wrong
+        while not is_free(*address) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    check_address(*address, _ANOTHER_PORT)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # as `gateway serve` has it
+    try:
+        return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    except OSError as error:  # taken at this moment
+        raise CliError(taken_message(settings.port, _ANOTHER_PORT)) from error

@@ -26,11 +26,17 @@ def lock(path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = path.with_name(f"{path.name}.lock").open("w")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"a supervisor runs already at {path}; see: gateway supervise status") from None
     except OSError as error:
         raise ConfigError(f"socket {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        runs = f"a supervisor runs already at {path}; see: gateway supervise status"
+        raise ConfigError(runs if isinstance(error, BlockingIOError) else f"socket {path}: {error.strerror}") from None
+    if path.exists() and not path.is_socket():
+        file.close()
+        raise ConfigError(f"socket {path} is there and is no socket: remove it, or name another path")
     return file
 
 

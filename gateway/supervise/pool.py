@@ -102,10 +102,10 @@ class Pool:
             new = await self._spawn(place)
             async with asyncio.timeout(limit_s):
                 await new.until_ready(self.client)
+        except TimeoutError:  # first: it is an OSError too
+            raise NotReplaced(f"the new process was not ready within {limit_s:g} s (listen_timeout)") from None
         except (Ended, OSError) as error:
             raise NotReplaced(f"the new process did not become ready: {error}") from error
-        except TimeoutError:
-            raise NotReplaced(f"the new process was not ready within {limit_s:g} s (listen_timeout)") from None
         else:
             place.before = old = place.process
             place.settle(new)

@@ -15,18 +15,18 @@ import pytest
 
 from gateway.supervise.config import read_ecosystem
 from gateway.supervise.logs import Files, LogFiles
-from gateway.supervise.operations import Operations, Refused
+from gateway.supervise.operations import OperationFailed, Operations, Refused
 from gateway.supervise.pool import Plan, Pool
 from gateway.supervise.process import Process, Program
 from tests.support.eventually import eventually
 
-# Ready at once; it drains until SIGTERM, as one with a long job.
+# Ready at once, unless there is a file "unready"; it drains until SIGTERM, as one with a long job.
 PROGRAM = """
 import http.server, json, os, signal, socket, sys, threading
 given = json.loads(sys.argv[-1])
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200)
+        self.send_response(503 if os.path.exists("unready") else 200)
         self.send_header("content-length", "0")
         self.end_headers()
     def log_message(self, *_):
@@ -110,6 +110,17 @@ async def test_a_reload_forgets_crashes_and_judges_them_as_the_file_says_now(one
     assert await one.operations.reload(_unheard) == 1
     (await one.ready()).signal(signal.SIGKILL)
     await eventually(lambda: one.pool.started == 5, message="it is given up for what the code before it did")
+
+
+async def test_a_process_that_is_not_ready_in_time_replaces_none_and_the_limit_is_named(
+    one: Supervising, tmp_path: Path
+) -> None:
+    before = await one.ready()
+    (tmp_path / "unready").touch()
+    one.configure('listen_timeout = "300ms"')
+    with pytest.raises(OperationFailed, match=r"not ready within 0.3 s \(listen_timeout\)\. The old ones go on"):
+        await one.operations.reload(_unheard)
+    assert await one.ready() is before
 
 
 async def test_a_process_is_not_replaced_for_its_memory_while_the_one_before_it_still_drains(one: Supervising) -> None:

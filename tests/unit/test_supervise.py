@@ -16,9 +16,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.cli.errors import CliError
 from gateway.cli.supervise import shared_socket
 from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
+from gateway.supervise import control
 from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
 from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
 from gateway.supervise.merge import OF_ALL, merged
@@ -73,6 +75,19 @@ def test_a_wrong_file_is_explained(tmp_path: Path, text: str, said: str) -> None
         read_ecosystem(file)
     assert said in str(wrong.value)
     assert str(file) in str(wrong.value)
+
+
+def test_what_stands_where_the_control_socket_goes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "supervise.sock"
+    with control.lock(path), pytest.raises(ConfigError, match="runs already"):
+        control.lock(path)
+    path.write_text("somebody's")
+    with pytest.raises(ConfigError, match="is no socket: remove it"):
+        control.lock(path)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    control.lock(path).close()  # of one that was killed: asyncio replaces it
 
 
 def test_max_is_one_for_each_core_that_may_be_used() -> None:
@@ -260,6 +275,17 @@ def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
     metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}))
     metrics.watch_budgets(lambda: {"ok": 1})
     assert {name for name, _ in values(metrics.text().decode())} >= OF_ALL
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
+def test_an_address_that_cannot_be_had_is_explained(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.cli.supervise._PORT_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = settings_for("postgresql://unused/unused", host=host, port=taken.getsockname()[1])
+        said = f"Use PORT={settings.port + 1}" if host == "127.0.0.1" else "is no address of this machine"
+        with pytest.raises(CliError) as error:
+            shared_socket(settings)
+    assert said in error.value.message
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 on this machine")
