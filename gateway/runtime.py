@@ -123,7 +123,7 @@ class Runtime:
         self.metrics.watch_slots(self._slots)
         identity = Identity(self.replica_id, settings.gateway_role, shared_settings(settings))
         vitals = vitals_of(lambda: self.loop_lag.longest_s)
-        self.presence = Presence(self.records, self.dispatcher, self.workers, identity, vitals)
+        self.presence = Presence(Records(self._vital), self.dispatcher, self.workers, identity, vitals)
         self.maintenance = self._maintenance()
         self._started: list[Component] = []
         self._boot: asyncio.Task[None] | None = None

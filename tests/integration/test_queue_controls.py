@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import structlog
@@ -33,6 +35,17 @@ async def served(database_url: str) -> AsyncIterator[Served]:
 async def data(answer: httpx.Response, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text
     return answer.json()["data"]
+
+
+async def test_a_replica_whose_connections_are_all_busy_shows_that_it_lives(
+    served: Served, pool: asyncpg.Pool[Any]
+) -> None:
+    _, runtime = served
+    async with AsyncExitStack() as busy:
+        for _ in range(runtime.pool.get_max_size()):
+            await busy.enter_async_context(runtime.pool.acquire())
+        await runtime.presence.drain()
+        assert await pool.fetchval("SELECT draining FROM replicas") is True
 
 
 async def test_slots_that_a_request_opens_have_nothing_of_it_in_their_log_lines(served: Served) -> None:
