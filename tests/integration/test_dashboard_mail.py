@@ -561,7 +561,18 @@ async def test_hostile_html_stays_in_its_sandbox(board: Dashboard, html: str) ->
     assert html in (await board.page(f"/emails/{mail_id}?tab=text")).text
     body = await board.http.get(f"{PAGES}/emails/{mail_id}/body")
     assert body.headers["content-security-policy"] == POLICY
-    assert html in body.text
+    assert html.replace("<link", "<x-link") in body.text
+
+
+async def test_what_no_policy_forbids_tells_nobody_that_somebody_looks(board: Dashboard) -> None:
+    """Connections that a page asks for ahead, and names that browsers look up, are in no Content-Security-Policy."""
+    inner = "&lt;link rel=preconnect href=https://evil.example&gt;"
+    html = f"<LINK/rel=preconnect href=https://evil.example><p>Hello</p><iframe srcdoc='{inner}'></iframe>"
+    body = await board.http.get(f"{PAGES}/emails/{await scheduled(board, html=html)}/body")
+    found = Document.of(body.text)
+    assert "Hello" in found.text
+    assert not found.all("link") + found.all("iframe")
+    assert body.headers["x-dns-prefetch-control"] == "off"
 
 
 @pytest.mark.parametrize(
