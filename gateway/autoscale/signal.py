@@ -38,7 +38,8 @@ def read(text: str) -> Scrape:
             queue = sample.labels.get("queue", "")
             match sample.name:
                 case "queue_waiting_jobs":
-                    found.waiting[queue] = sample.value
+                    # Several processes behind one port show their shares; together they are this replica's.
+                    found.waiting[queue] = found.waiting.get(queue, 0.0) + sample.value
                 case "queue_demand_slots":
                     found.demand[queue] = sample.value
                 case "gateway_worker_slots":

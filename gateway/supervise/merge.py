@@ -22,6 +22,7 @@ OF_ALL: Final = frozenset({
     "gateway_project_budgets",
     "gateway_queue_depth",
     "gateway_queue_oldest_waiting_seconds",
+    "gateway_replicas_odd",
     "gateway_workers",
     "queue_demand_slots",
     "queue_open_jobs",

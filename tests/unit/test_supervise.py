@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.autoscale import signal
 from gateway.cli.errors import CliError
 from gateway.cli.supervise import shared_socket
 from gateway.dev_servers import free_port
@@ -260,21 +261,25 @@ def _exposition(waiting: int, busy: int) -> str:
 
 
 def test_own_numbers_are_labelled_and_numbers_of_all_stand_once() -> None:
-    found = values(merged({"1": _exposition(9, 1), "2": _exposition(8, 2)}).decode())
+    text = merged({"1": _exposition(9, 1), "2": _exposition(8, 2)}).decode()
+    found = values(text)
     assert total(found, "gateway_emails_total") == 2
     assert total(found, "gateway_emails_total", process="2") == 1
     assert total(found, "gateway_worker_slots", state="busy") == 3
     assert total(found, "gateway_queue_depth", state="waiting") == 9, "the highest of what they say, no sum"
     assert total(found, "gateway_workers") == 2
     assert total(found, "queue_waiting_jobs") == 8.5, "shares of the same queue add up to it"
+    assert signal.read(text).waiting == {"email-queue": 8.5}, "the autoscaler takes both for one replica"
 
 
 def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
     queue = QueueReading(states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, demand_slots=1.0, useful_replicas=1)
     metrics = Metrics()
-    metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}))
+    own = {name for name, _ in values(metrics.text().decode())}
+    metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}, odd={"mixed_versions": False}))
     metrics.watch_budgets(lambda: {"ok": 1})
-    assert {name for name, _ in values(metrics.text().decode())} >= OF_ALL
+    found = {name for name, _ in values(metrics.text().decode())} - own
+    assert found == OF_ALL | {"queue_waiting_jobs"}, "of the last each shows its share"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1"])
