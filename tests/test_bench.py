@@ -15,6 +15,7 @@ from tests.support.modes import LONG
 
 
 @LONG
+@pytest.mark.timeout(300)
 def test_every_measure_runs_and_every_goal_is_measured() -> None:
     done = subprocess.run([sys.executable, "-m", "bench", "--short"], capture_output=True, text=True, check=False)
 
