@@ -131,7 +131,7 @@ async def _teller(ledger: str, redis_url: str | None) -> AsyncIterator[Realtime]
     clients: list[Any] = []
     if (target := settings.queue_redis) is not None:
         clients = [command_client(target), blocking_client(target, BLOCK_S)]
-        dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id()))
+        dispatcher.attach(RedisBroker(store, clients[0], clients[1], await store.ledger_id()))
     made = Realtime(settings, pool, dispatcher, events, RealtimeMetrics(CollectorRegistry()))
     await dispatcher.start()
     for component in made.components:

@@ -82,7 +82,7 @@ async def _postgres(url: str) -> Finding:
             try:
                 problem = (await migration_status(connection)).problem()
             finally:
-                await connection.close()
+                connection.terminate()  # a server that has fallen silent would never answer a farewell
     except CliError as error:
         return Finding("postgresql", False, error.message)
     return Finding("postgresql", problem is None, problem or "reachable, schema is current")

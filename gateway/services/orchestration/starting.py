@@ -161,7 +161,10 @@ class Runs:
             timeout_ms=run.timeout_ms,
             retry_of=run.id,
         )
-        return await self.accept(call, [new], body)
+        try:
+            return await self.accept(call, [new], body)
+        except asyncpg.ForeignKeyViolationError:  # retention took the run in between
+            raise no_run() from None
 
     async def _now(self, run: Run) -> Run:
         found = await self.store.get(run.id)
