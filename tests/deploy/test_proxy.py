@@ -141,3 +141,17 @@ async def test_requests_sockets_and_streams_pass_the_proxy(
         sent = asyncio.create_task(client.post("/api/v1/emails", json=mail))
         await cluster.start(port=port)
         assert (await sent).status_code == 202, "it waits for a replica instead of failing"
+
+
+async def test_a_token_in_an_address_stays_out_of_the_log_of_errors_too(tmp_path: Path) -> None:
+    async def end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(end, "localhost", 0) as gone:
+        port = gone.sockets[0].getsockname()[1]
+        async with proxy(tmp_path, port) as front, httpx.AsyncClient(verify=front.trusted) as client:
+            answer = await client.post(f"{front.url}/api/v1/events", params={"token": "told-to-nobody"})
+            assert answer.status_code == 502
+            await eventually(lambda: '"logger":"http.log.error' in front.log.read_text("utf-8"))
+        assert "token=REDACTED" in front.log.read_text("utf-8")
+        assert "told-to-nobody" not in front.log.read_text("utf-8")
