@@ -72,7 +72,7 @@ def restart(pause: float | None) -> None:
 @config_option
 def stop() -> None:
     """Drain all processes and end the supervisor. Waits for it; Ctrl+C stops the waiting only."""
-    from gateway.supervise.client import NotRunning
+    from gateway.supervise.client import NotRunning, Silent
     from gateway.supervise.client import status as status_of
     from gateway.supervise.messages import Request
 
@@ -83,6 +83,8 @@ def stop() -> None:
         while True:
             try:
                 await status_of(path)
+            except Silent:
+                pass  # it is busy with its end
             except NotRunning:
                 return
             await asyncio.sleep(_STOPPED_S)

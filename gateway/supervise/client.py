@@ -11,9 +11,15 @@ import msgspec
 
 from gateway.supervise.messages import LINE_MAX_BYTES, Line, ProtocolError, Request, Status
 
+STATUS_TIMEOUT_S = 10.0  # its processes have 2 s to tell it theirs
+
 
 class NotRunning(Exception):
     """No supervisor answers at the socket."""
+
+
+class Silent(NotRunning):
+    """It is there and does not answer: frozen, or of another version."""
 
 
 class Declined(Exception):
@@ -49,5 +55,12 @@ async def ask(path: Path, request: Request, told: Callable[[str], None] = lambda
 
 
 async def status(path: Path) -> Status:
-    """Raises as ``ask`` does."""
-    return msgspec.convert(await ask(path, Request(do="status")), Status)
+    """Raises as ``ask`` does, and ``Silent``."""
+    try:
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            return msgspec.convert(await ask(path, Request(do="status")), Status)
+    except TimeoutError:
+        told = f"the supervisor at {path} does not answer within {STATUS_TIMEOUT_S:g} s: is it frozen?"
+        raise Silent(told) from None
+    except msgspec.ValidationError as error:
+        raise Silent(f"the supervisor at {path} is of another version; restart it: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -21,7 +22,7 @@ from gateway.cli.errors import CliError
 from gateway.cli.supervise import shared_socket
 from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
-from gateway.supervise import control
+from gateway.supervise import client, control
 from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
 from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
 from gateway.supervise.merge import OF_ALL, merged
@@ -89,6 +90,24 @@ def test_what_stands_where_the_control_socket_goes_is_named(tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     control.lock(path).close()  # of one that was killed: asyncio replaces it
+
+
+@pytest.mark.parametrize(("answer", "said"), [(b"", "does not answer within"), (b'{"done":{}}\n', "another version")])
+async def test_a_supervisor_that_is_frozen_or_of_another_version_is_said(
+    answer: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STATUS_TIMEOUT_S", 0.3)
+    path, over = tmp_path / "supervise.sock", asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        with pytest.raises(client.Silent, match=said):
+            await client.status(path)
+        over.set()
 
 
 def test_max_is_one_for_each_core_that_may_be_used() -> None:
