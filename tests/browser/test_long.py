@@ -109,12 +109,28 @@ async def test_new_jobs_are_told_above_the_list_and_rows_stay(visits: Visits, sh
     page = await visits.open(f"{QUEUE}?status=waiting")
     rows = page.get_by_role("table").get_by_role("row")
     before = await rows.count()
+    place = await rows.nth(1).bounding_box()
     await shown.send("waiting", "new@slow.example")
     news = page.get_by_role("link", name="1 other job · Show")
     await expect(news).to_be_visible(timeout=15_000)
     assert await rows.count() == before
+    assert await rows.nth(1).bounding_box() == place
     await news.click()
     await expect(rows).to_have_count(before + 1)
+
+
+async def test_a_page_does_not_move_when_its_script_has_come(visits: Visits, shown: World) -> None:
+    """Scripts show what only they can do: where that stands the rest has left room."""
+    job = f"{QUEUE}/{shown.jobs['failed'][0]}"
+    for path, sign, width in ((job, ".crumbs", 360), (f"{QUEUE}?status=failed", "thead", 1280)):
+        heights = []
+        for held in (True, False):
+            context = await visits.session(viewport={"width": width, "height": 740})
+            if held:
+                await context.route("**/app.js", lambda route: route.fulfill(content_type="text/javascript", body=""))
+            page = await visits.another(context, path)
+            heights.append(await page.locator(sign).first.evaluate("(one) => one.getBoundingClientRect().height"))
+        assert heights[0] == heights[1], path
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
