@@ -14,6 +14,7 @@ from gateway.cli.errors import CliError, Exit
 from gateway.cli.supervise_config import config_option, ecosystem_file, read_config
 
 _FOLLOW_S = 0.2
+_SEARCHED_LINES = 100_000  # of one process among many: so far back
 _SOURCE = re.compile(r"^\S+ \S+ \S+ (\S+) \| ")
 
 
@@ -33,13 +34,15 @@ def logs(lines: int, follow: bool, only_errors: bool, process: str | None) -> No
     followers = [Follower(path) for path in paths] if follow else []
     if not follow and not any(path.exists() for path in paths):
         raise CliError(f"There are no logs yet: {_names(paths)}", Exit.NOTHING_MATCHED)
-    for line in last_lines(paths, lines):
-        _show(line, process)
+    found = last_lines(paths, lines if process is None else _SEARCHED_LINES)
+    for line in [line for line in found if _is_of(line, process)][-lines or len(found) :]:
+        _show(line)
     try:
         while follow:
             for follower in followers:
                 for line in follower.new_lines():
-                    _show(line, process)
+                    if _is_of(line, process):
+                        _show(line)
             time.sleep(_FOLLOW_S)
     except KeyboardInterrupt:
         return
@@ -48,11 +51,14 @@ def logs(lines: int, follow: bool, only_errors: bool, process: str | None) -> No
             follower.close()
 
 
-def _show(line: str, process: str | None) -> None:
+def _is_of(line: str, process: str | None) -> bool:
     source = _SOURCE.match(line)
-    if process is None or (source is not None and source[1] == process):
-        # What applications log may hold control characters: they must not reach the terminal.
-        print("".join(one if one.isprintable() or one == "\t" else " " for one in line), flush=True)
+    return process is None or (source is not None and source[1] == process)
+
+
+def _show(line: str) -> None:
+    # What applications log may hold control characters: they must not reach the terminal.
+    print("".join(one if one.isprintable() or one == "\t" else " " for one in line), flush=True)
 
 
 def _names(paths: Iterable[Path]) -> str:

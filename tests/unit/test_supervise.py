@@ -16,9 +16,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from gateway.autoscale import signal
 from gateway.cli.errors import CliError
+from gateway.cli.root import root
 from gateway.cli.supervise import shared_socket
 from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
@@ -236,6 +238,20 @@ def test_the_last_lines_of_all_files_are_in_order_over_rotations(tmp_path: Path)
     assert last_lines([out, err], 3) == lines[-3:]
     assert last_lines([out, err], 0) == []
     assert last_lines([tmp_path / "none"], 5) == []
+
+
+@pytest.mark.parametrize(("lines", "shown"), [(2, ["b", "c"]), (9, ["a", "b", "c"]), (0, [])])
+def test_the_last_lines_of_one_process_are_found_behind_those_of_others(
+    tmp_path: Path, lines: int, shown: list[str]
+) -> None:
+    file = tmp_path / "ecosystem.toml"
+    file.write_text("")
+    (tmp_path / "logs").mkdir()
+    written = [dated(datetime.now(UTC), "2", text) for text in "abc"] + [dated(datetime.now(UTC), "1", "x")] * 20
+    (tmp_path / "logs" / "out.log").write_text("\n".join(written) + "\n")
+    asked = ["supervise", "logs", "--config", str(file), "--process", "2", "--lines", str(lines)]
+    done = CliRunner().invoke(root, asked)
+    assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == shown, done.output
 
 
 def test_following_goes_on_over_a_rotation(tmp_path: Path) -> None:
