@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post, put
@@ -26,6 +26,7 @@ from gateway.jobs.schedule import (
     ScheduleExists,
     ScheduleNotFound,
 )
+from gateway.masking import masked
 from gateway.problem import Problem
 from gateway.web.queues_schemas import LIMIT_DEFAULT, LIMIT_MAX, CancelRequest, invalid
 from gateway.web.schedules_schemas import (
@@ -45,6 +46,7 @@ OPERATE: Final = {"access": Scope.ADMIN_OPERATE}
 WRITE: Final = {"access": Scope.ADMIN_WRITE}
 
 AdminRequest = Request[Principal, Any, Any]
+Shown = TypeVar("Shown", bound=ScheduleView)
 
 
 class SchedulesAdmin(Controller):
@@ -58,7 +60,8 @@ class SchedulesAdmin(Controller):
         limit = _limit(query.get("limit"))
         found = await platform.schedules.page(query.get("prefix", ""), query.get("cursor"), limit + 1)
         page = {"nextCursor": found[limit - 1].name if len(found) > limit else None, "limit": limit}
-        return {"success": True, "data": [view_of(platform, one) for one in found[:limit]], "page": page}
+        views = [_readable(view_of(platform, one), request.user) for one in found[:limit]]
+        return {"success": True, "data": views, "page": page}
 
     @post("/", opt=WRITE, summary="Make a schedule")
     async def create(
@@ -71,9 +74,10 @@ class SchedulesAdmin(Controller):
         return Response(_detail(platform, made), status_code=201, headers=headers)
 
     @get("/{name:str}", opt=READ, summary="One schedule and its next ticks")
-    async def show(self, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
+    async def show(self, request: AdminRequest, platform: ThePlatform, name: FromPath[str]) -> dict[str, Any]:
         with explained():
-            return _detail(platform, await platform.schedules.get(name))
+            found = _detail(platform, await platform.schedules.get(name))
+        return found | {"data": _readable(found["data"], request.user)}
 
     @put("/{name:str}", opt=WRITE, summary="Make a schedule, or replace what it is")
     async def replace(
@@ -157,6 +161,13 @@ def explained() -> Iterator[None]:
 def view_of(platform: Platform, schedule: Schedule) -> ScheduleView:
     declared = platform.schedules.is_declared(schedule.name)
     return schedule_view(schedule, declared=declared, problem=_problem(platform, schedule))
+
+
+def _readable(view: Shown, reader: Principal) -> Shown:
+    """Its argument is that of its jobs: what of it others than those who read content may see."""
+    if reader.reads_content:
+        return view
+    return msgspec.structs.replace(view, args=masked(view.args, content=False))
 
 
 def _problem(platform: Platform, schedule: Schedule) -> str | None:

@@ -287,3 +287,16 @@ async def test_it_says_why_nothing_comes_of_it(served: Served) -> None:
     await refused(await client.post(f"{PATH}/nightly/run"), 409, "unknown_task")
     await runtime.pool.execute("UPDATE schedules SET task = 'test.cleanup', next_at = NULL")
     assert (await data(await client.get(PATH)))[0]["problem"] == "it has ended"
+
+
+async def test_arguments_are_shown_to_viewers_as_those_of_jobs_are(served: Served) -> None:
+    client, runtime = served
+    runtime.engine.registry.add_task(Task("test.words", QUEUE, dict, clean_up))
+    args = {"prompt": "dear ada", "apiKey": "hunter2", "n": 7}
+    await runtime.platform.schedules.create(NewSchedule(name="words", task="test.words", args=args, every_s=3600))
+    for role, hidden in ((Role.VIEWER, True), (Role.OPERATOR, False)):
+        token = mint_token(runtime.settings, "somebody", role, datetime.now(UTC) + timedelta(minutes=5))
+        for path in (PATH, f"{PATH}/words"):
+            text = (await client.get(path, headers={"Authorization": f"Bearer {token}"})).text
+            assert '"n":7' in text
+            assert ("dear ada" not in text, "hunter2" not in text) == (hidden, hidden), path

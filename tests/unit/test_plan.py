@@ -97,7 +97,7 @@ def test_what_went_wrong_is_one_sentence() -> None:
     assert failure_of(alone) == "scout: openai answered 500"
     refusing = step("critic", StepStatus.REFUSED, refusal="No.")
     assert failure_of([step(), *alone, refusing]) == (
-        "2 of 3 steps failed: scout: openai answered 500; critic: the model refused: No."
+        "2 of 3 steps failed: scout: openai answered 500; critic: the model refused"
     )
     assert failure_of([step()]) is None
     assert len(failure_of([step(status=StepStatus.FAILED, error="x" * 5000)]) or "") == 1000

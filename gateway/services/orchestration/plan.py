@@ -155,7 +155,7 @@ def failure_of(steps: Sequence[Step]) -> str | None:
 
 def _reason(step: Step) -> str:
     if step.status is StepStatus.REFUSED:
-        return f"the model refused: {step.refusal}"
+        return "the model refused"  # its words stand in the step, for those who may read them
     return step.error or "failed"
 
 
