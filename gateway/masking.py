@@ -14,7 +14,8 @@ DEEP_MASK: Final = "… (nested deeper than is shown)"
 DEPTH_MAX: Final = 100  # levels: JSON may have more than a function may call itself
 SHOWN_MAX: Final = 20_000  # characters of one document on a page
 _SECRET: Final = re.compile(
-    r"(pass(word|wd|phrase)?|pwd|secret|token|api[_-]?key|authorization|cookie|credentials?|private[_-]?key|signature)s?$",
+    r"(pass(word|wd|phrase|code)?|pwd|secret|token|authorization|cookie|credential|signature|bearer|jwt|"
+    r"(api|private|secret|access|signing|encryption)[_-]?key)s?$",
     re.IGNORECASE,
 )
 # Bodies of mails, prompts and what models answered.
@@ -42,7 +43,7 @@ def _masked(value: Any, content: bool, depth: int) -> Any:
 def _member(key: str, value: Any, content: bool, depth: int) -> Any:
     if value is None:
         return None
-    if is_secret(key):
+    if is_secret(key) and not _is_count(key, value):
         return MASK
     if not content and key.lower() in _CONTENT:
         return CONTENT_MASK
@@ -51,6 +52,11 @@ def _member(key: str, value: Any, content: bool, depth: int) -> Any:
 
 def is_secret(key: str) -> bool:
     return _SECRET.search(key) is not None
+
+
+def _is_count(key: str, value: Any) -> bool:
+    """``inputTokens``: how many a model was given."""
+    return isinstance(value, int) and key.lower().endswith("tokens")
 
 
 def is_hidden(path: str, *, content: bool) -> bool:

@@ -358,6 +358,10 @@ async def test_many_are_confirmed_by_their_number(board: Dashboard) -> None:
     )
     fields = {"action": "delete", "status": "failed", "count": "101"}
     assert (await board.press(f"{QUEUE}/bulk", **fields)).status_code == 400
+    for shown, status in (("x", 400), ("100", 409), ("5", 409)):  # 101 is more than was shown
+        answer = await board.press(f"{QUEUE}/bulk", **fields | {"count": shown}, typed=shown)
+        assert answer.status_code == status
+    assert not await board.audited()
     assert (await board.press(f"{QUEUE}/bulk", **fields, typed="101")).status_code == 303
 
 

@@ -18,10 +18,19 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "key", ["password", "apiKey", "api_key", "X-Auth-Token", "clientSecret", "AUTHORIZATION", "privateKey", "cookies"]
+    "key",
+    [
+        *("password", "apiKey", "api_key", "X-Auth-Token", "clientSecret", "AUTHORIZATION", "privateKey", "cookies"),
+        *("secretKey", "AWS_SECRET_ACCESS_KEY", "accessKey", "credentials", "jwt", "bearer", "tokens"),
+    ],
 )
 def test_secrets_are_masked_by_their_key_at_any_depth(key: str) -> None:
     assert masked({"a": [{key: {"deep": 1}}]}, content=True) == {"a": [{key: MASK}]}
+
+
+def test_numbers_of_tokens_are_no_secrets() -> None:
+    usage = {"inputTokens": 5, "output_tokens": 7}
+    assert masked(usage, content=False) == usage
 
 
 def test_what_people_wrote_is_for_those_who_may_read_it() -> None:

@@ -14,9 +14,10 @@ from gateway.access import Scope
 from gateway.feature import Platform, ThePlatform
 from gateway.infra.log import mask_text
 from gateway.jobs.operations import Action, OperationNotFound, Selection
+from gateway.jobs.policy import NUMBER_MAX
 from gateway.problem import Problem
 from gateway.web.auth import demand_scope
-from gateway.web.dashboard.forms import FORM_MAX_BYTES, TICKED_MAX, read_fields, read_form, reason_of
+from gateway.web.dashboard.forms import FORM_MAX_BYTES, TICKED_MAX, number_of, read_fields, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
 from gateway.web.dashboard.listing import FILTERS, wanted_of
 from gateway.web.dashboard.look import segment
@@ -83,14 +84,25 @@ async def start_bulk(request: PageRequest, platform: ThePlatform, name: FromPath
     chosen, operations = await _chosen(request, platform, queue, form), platform.inspector.operations
     async with asyncio.timeout(COUNT_S):
         count = await operations.count(action, chosen)
-    if count > TYPED_ABOVE and form.get("typed") != form.get("count", ""):
-        raise invalid("typed", f"must be the number of jobs, {form.get('count', count)}: nothing was done")
+    if count > TYPED_ABOVE:
+        _confirmed(form, count)
     operation = await operations.start(action, chosen, request.user.id, reason)
     asked = {field: mask_text(form[field]) for field in FILTERS if form.get(field)}
     named = {"filter": asked} if chosen.ids is None else {"ids": len(chosen.ids)}
     detail = {"action": action, "operationId": str(operation.id), "total": operation.total, **named}
     await audited(request, platform, "queue.bulk", queue, detail)
     return go_to(request, f"/operations/{operation.id}")
+
+
+def _confirmed(form: Mapping[str, str], count: int) -> None:
+    """``count``: how many there are now. Raises Problem 400 for another number than the page showed, 409 when
+    meanwhile there are more."""
+    shown = number_of(form, "count", 0, NUMBER_MAX)
+    if shown is None or form.get("typed") != str(shown):
+        raise invalid("typed", f"must be the number of jobs, {count if shown is None else shown}: nothing was done")
+    if count > shown:
+        message = f"Meanwhile there are {count} jobs, not {shown}: nothing was done. Open the page that counts again"
+        raise Problem(409, "more_jobs", message)
 
 
 def _action(request: PageRequest, given: Mapping[str, str]) -> Action:
