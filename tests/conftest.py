@@ -25,10 +25,15 @@ from gateway.infra.migrate import migrate
 from gateway.infra.postgres import open_pool
 from tests.support.databases import execute, own_database, with_database
 from tests.support.fork_server import close_fork_server
+from tests.support.signatures import remember_signatures
 
 MEMORY = Path("/dev/shm")  # Linux's; containers often have 64 MB of it
 ROOM_BYTES = 2 << 30
 _numbers = count(1)
+
+
+def pytest_configure() -> None:
+    remember_signatures()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from litestar import Litestar
@@ -41,10 +41,11 @@ def declare_queries(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 if names := handler.opt.get("query", ()):
-                    handler.operation_class = _documenting(handler.operation_class, names)
+                    handler.operation_class = _documenting(handler.operation_class, tuple(names))
 
 
-def _documenting(base: type[Operation], names: Sequence[str]) -> type[Operation]:
+@cache
+def _documenting(base: type[Operation], names: tuple[str, ...]) -> type[Operation]:
     def document(self: Operation) -> None:
         own = getattr(base, "__post_init__", None)
         if own is not None:
