@@ -41,7 +41,8 @@ def declare_queries(app: Litestar) -> None:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
                 if names := handler.opt.get("query", ()):
-                    handler.operation_class = _documenting(handler.operation_class, tuple(names))
+                    # mypy takes the class for one of its instances, which have no hash.
+                    handler.operation_class = _documenting(handler.operation_class, tuple(names))  # type: ignore[arg-type]
 
 
 @cache
