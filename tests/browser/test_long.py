@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
@@ -117,6 +118,38 @@ async def test_new_jobs_are_told_above_the_list_and_rows_stay(visits: Visits, sh
     assert await rows.nth(1).bounding_box() == place
     await news.click()
     await expect(rows).to_have_count(before + 1)
+
+
+async def test_a_hostile_mail_is_shown_and_reaches_nobody(visits: Visits, shown: World) -> None:
+    reached: list[str] = []
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append("somebody connected")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        evil = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        html = f"""<link rel="preconnect" href="{evil}"><link rel="stylesheet" href="{evil}/a.css">
+            <meta http-equiv="refresh" content="0; url={evil}">
+            <style>p {{ color: rgb(1, 2, 3); background: url({evil}) }}</style>
+            <script>top.document.title = "pwned"</script><body onload="top.document.title = 'pwned'"><p>Dear Ada</p>
+            <img src="{evil}/x.png" onerror="top.document.title = 'pwned'">
+            <iframe srcdoc="<link rel=preconnect href={evil}>"></iframe><a href="{evil}" target="_top">away</a>"""
+        await shown.send("hostile mail", "ada@example.com", html=html, subject="A hostile mail")
+        page = await visits.open("/emails?q=hostile+mail")
+        title = page.get_by_role("link").filter(has=page.locator("code")).first
+        await title.click()
+        await expect(page.get_by_role("heading", name="A hostile mail")).to_be_visible()
+        inside = page.frame_locator("iframe.preview")
+        await expect(inside.get_by_text("Dear Ada")).to_have_css("color", "rgb(1, 2, 3)")
+        address = page.url
+        await inside.get_by_text("away").click()
+        await page.reload()
+        await expect(inside.get_by_text("Dear Ada")).to_be_visible()
+        assert (page.url, "pwned" in await page.title()) == (address, False)
+    assert not reached
+    # What the browser says of each thing that it forbade.
+    visits.faults[:] = [one for one in visits.faults if evil not in one and "sandboxed" not in one]
 
 
 async def test_a_page_does_not_move_when_its_script_has_come(visits: Visits, shown: World) -> None:
