@@ -108,6 +108,7 @@ async def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=settings.trusted_networks,
             timeout_keep_alive=75,  # longer than the 60 s of common proxies, so that they close first
             timeout_graceful_shutdown=10,  # for requests, also at a silent ledger; jobs have had their grace
         )

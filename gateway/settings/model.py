@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, SecretStr
 from gateway.settings.agents import AgentSettings
 from gateway.settings.conversations import ConversationSettings
 from gateway.settings.machines import MachineSettings
+from gateway.settings.proxies import ProxySettings
 from gateway.settings.realtime import RealtimeSettings
 from gateway.settings.redis_target import SENTINEL_PORT, SERVER_PORT, RedisForm, RedisTarget, redis_target
 from gateway.settings.retention import RetentionSettings
@@ -47,7 +48,9 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
-class Settings(AgentSettings, ConversationSettings, MachineSettings, RealtimeSettings, RetentionSettings):
+class Settings(
+    AgentSettings, ConversationSettings, MachineSettings, ProxySettings, RealtimeSettings, RetentionSettings
+):
     """The effective settings of one process; read once at start, then handed down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -20,6 +20,7 @@ _OWN: Final = frozenset(
         "shutdown_grace_s",
         "log_level",
         "log_format",
+        "trusted_proxies",
         "cors_origin",
         "database_url",
         "database_pool_size",

@@ -349,3 +349,11 @@ def test_settings_that_are_not_valid_are_still_shown_each_with_its_problem(nowhe
 def test_a_command_without_a_database_asks_for_none(nowhere: Path) -> None:
     for environ in ({"JWT_SECRET": SECRET}, {"JWT_SECRET": SECRET, "DATABASE_URL": "mysql://db"}):
         assert load(environ, nowhere, serving=False, database=False).settings.jwt_secret is not None
+
+
+@pytest.mark.parametrize("wrong", ["proxy.internal", "10.0.0.1/8", "10.0.0.0/33", "*, 10.0.0.0/8"])
+def test_proxies_are_addresses_and_networks(nowhere: Path, wrong: str) -> None:
+    seen = problems_of(GOOD | {"TRUSTED_PROXIES": wrong}, nowhere)["TRUSTED_PROXIES"]
+    assert "is not an address or network such as 10.0.0.0/8" in seen
+    good = load(GOOD | {"TRUSTED_PROXIES": "10.0.0.0/8, ::1"}, nowhere).settings
+    assert good.trusted_networks == ["10.0.0.0/8", "::1"]
