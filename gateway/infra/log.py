@@ -131,9 +131,14 @@ def _masked(key: str, value: Any, depth: int) -> Any:
 
 def mask_text(text: str) -> str:
     """``you@example.com`` becomes ``y***@example.com``; bearer tokens, API keys and URL passwords vanish."""
-    if "@" in text:
+    text = without_secrets(text)
+    return _ADDRESS.sub(r"\1***@\2", text) if "@" in text else text
+
+
+def without_secrets(text: str) -> str:
+    """The text with bearer tokens, API keys, JWTs and passwords of URLs masked; addresses stay."""
+    if "://" in text and "@" in text:
         text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
-        text = _ADDRESS.sub(r"\1***@\2", text)
     if "earer" in text or "asic" in text or "EARER" in text:
         text = _BEARER.sub(rf"\1 {MASK}", text)
     if "gw_" in text:
