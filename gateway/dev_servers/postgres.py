@@ -16,7 +16,7 @@ from gateway.dev_servers.child import ChildServer, DevServerError, as_user, envi
 
 # Where root keeps what the server's user must reach, when the right place is below a directory only root may enter.
 _ROOT_STORE: Final = Path("/var/lib/gateway-dev")
-_FAST: Final = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum_naptime=5s")
+_FAST: Final = ("fsync=off", "full_page_writes=off", "autovacuum_naptime=5s")
 
 
 class EmbeddedPostgres(ChildServer):
