@@ -11,6 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParams, RawBody
 
 from gateway.access import Principal, Scope
+from gateway.feature import OwnRouter
 from gateway.idempotency import request_hash
 from gateway.services.conversations.queues import Profile
 from gateway.services.conversations.schemas import PAGE, AcceptedAnswer, AskBody, id_of, read_page, status_view
@@ -141,7 +142,7 @@ def conversation_routes(conversations: Conversations, profiles: Collection[Profi
         handlers.append(ChatController)
     if Profile.DEEP_RESEARCH in profiles:
         handlers.append(ResearchController)
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=handlers,
         dependencies={"conversations": Provide(lambda: conversations, sync_to_thread=False)},

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Router
 from litestar.di import Provide
 
-from gateway.feature import Feature, Platform
+from gateway.feature import Feature, OwnRouter, Platform
 from gateway.infra.lifecycle import Component
 from gateway.jobs.maintenance import Chore
 from gateway.jobs.registry import Task
@@ -86,7 +86,7 @@ def feature(
 def routes(platform: Platform) -> Router:
     mails = EmailService(platform)
     queue = EmailQueueService(platform.pool, platform.engine)
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[EmailsController, AdminEmailQueueController, EmailMachineController],
         dependencies={

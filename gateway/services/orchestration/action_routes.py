@@ -11,6 +11,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParams
 
 from gateway.access import Principal, Scope
+from gateway.feature import OwnRouter
 from gateway.problem import Problem
 from gateway.services.orchestration.action_configs import ActionConfigs, no_config
 from gateway.services.orchestration.action_policy import COOLDOWN_S, MAX_PER_DAY, MAX_PER_HOUR, ActionPolicy, Risk
@@ -156,7 +157,7 @@ class ActionConfigsController(Controller):
 
 
 def action_routes(approvals: Approvals, configs: ActionConfigs) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[ApprovalsController, ActionConfigsController],
         dependencies={

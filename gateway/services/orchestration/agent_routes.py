@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway import audit
 from gateway.access import Principal, Scope
-from gateway.feature import ThePlatform
+from gateway.feature import OwnRouter, ThePlatform
 from gateway.problem import Problem
 from gateway.services.orchestration.agent_files import AgentBody, slug_problem
 from gateway.services.orchestration.agent_schema import Tool
@@ -95,7 +95,7 @@ class AgentsController(Controller):
 
 
 def agent_routes(agents: Agents) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[AgentsController],
         dependencies={"agents": Provide(lambda: agents, sync_to_thread=False)},

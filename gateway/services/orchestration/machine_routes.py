@@ -13,7 +13,7 @@ from litestar.params import FromPath, QueryParameter
 
 from gateway import audit
 from gateway.access import MACHINE, Principal
-from gateway.feature import Platform, ThePlatform
+from gateway.feature import OwnRouter, Platform, ThePlatform
 from gateway.jobs.errors import QueueFull
 from gateway.jobs.job import PRIORITY_MAX, PRIORITY_MIN
 from gateway.problem import Problem
@@ -129,7 +129,7 @@ async def _audited(request: Machine, platform: Platform, action: str, detail: di
 
 def machine_routes(projects: Projects, runs: Runs) -> Router:
     batches = Batches(projects, runs)
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[OrchestrationMachineController],
         dependencies={"batches": Provide(lambda: batches, sync_to_thread=False)},

@@ -9,6 +9,7 @@ from litestar import Controller, Router, delete, get, put
 from litestar.di import Provide
 from litestar.params import FromPath, JSONBody
 
+from gateway.feature import OwnRouter
 from gateway.services.orchestration.agents import Agents
 from gateway.services.orchestration.project_routes import (
     CHANGE,
@@ -83,7 +84,7 @@ class MembersController(Controller):
 
 
 def project_routes(desk: ProjectDesk) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[ProjectsController, MembersController],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},

@@ -13,7 +13,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParams, Ra
 from litestar.response import Stream
 
 from gateway.access import Principal, Scope
-from gateway.feature import ThePlatform
+from gateway.feature import OwnRouter, ThePlatform
 from gateway.idempotency import request_hash
 from gateway.realtime.stream import HEADERS, MEDIA_TYPE
 from gateway.services.orchestration.projects import Projects
@@ -196,7 +196,7 @@ class RunsController(Controller):
 
 
 def run_routes(desk: RunDesk) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[TriggerController, RunsController],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},

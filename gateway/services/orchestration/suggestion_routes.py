@@ -10,6 +10,7 @@ from litestar import Controller, Router, get, patch, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParams
 
+from gateway.feature import OwnRouter
 from gateway.problem import Problem
 from gateway.services.orchestration.action_routes import CHANGE, READ, AgentRequest
 from gateway.services.orchestration.queries import paged, read_page
@@ -78,7 +79,7 @@ class TasksController(Controller):
 
 
 def suggestion_routes(suggestions: Suggestions) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[SuggestionsController, TasksController],
         dependencies={"suggestions": Provide(lambda: suggestions, sync_to_thread=False)},

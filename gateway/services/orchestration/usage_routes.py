@@ -10,6 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParams
 
 from gateway.access import Principal, Scope
+from gateway.feature import OwnRouter
 from gateway.services.orchestration.projects import Projects, project_id_of
 from gateway.services.orchestration.usage import Usage, UsageFilter, read_query
 
@@ -47,7 +48,7 @@ class UsageController(Controller):
 
 
 def usage_routes(usage: Usage, projects: Projects) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[UsageController],
         dependencies={

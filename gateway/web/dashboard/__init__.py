@@ -7,6 +7,7 @@ from typing import Final
 from litestar import Router
 from litestar.di import Provide
 
+from gateway.feature import OwnRouter
 from gateway.web.dashboard import (
     brought,
     bulk,
@@ -52,7 +53,7 @@ def dashboard_router(dashboard: Dashboard) -> Router:
     async def refreshed() -> Dashboard:  # not its method: Litestar copies what a method is bound to
         return await dashboard.refreshed()
 
-    return Router(
+    return OwnRouter(
         ADDRESS,
         route_handlers=[*HANDLERS, *brought.routes_of(dashboard.features)],
         guards=[demand_same_origin],

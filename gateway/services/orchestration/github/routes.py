@@ -9,6 +9,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter
 
 from gateway.access import Principal, Scope
+from gateway.feature import OwnRouter
 from gateway.problem import Problem
 from gateway.services.orchestration.github.analyses import Analyses
 from gateway.services.orchestration.github.service import PERIOD_MAX_HOURS
@@ -47,7 +48,7 @@ class AnalysisController(Controller):
 
 
 def analysis_routes(projects: Projects, analyses: Analyses) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[AnalysisController],
         dependencies={

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParams, SkipValidation
 
 from gateway.access import Scope
+from gateway.feature import OwnRouter
 from gateway.services.orchestration.projects import no_project
 from gateway.services.orchestration.triggers.desk import TriggerDesk, TriggerRequest, id_of, same_project
 from gateway.services.orchestration.triggers.schedules import RunSchedule, RunSchedules, check, no_schedule
@@ -124,7 +125,7 @@ def _shown(schedule: RunSchedule) -> dict[str, Any]:
 
 
 def schedule_routes(desk: TriggerDesk, kept: RunSchedules) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[RunSchedulesController],
         dependencies={

@@ -12,6 +12,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParams, RawBody, SkipValidation
 
 from gateway.access import PUBLIC, Scope
+from gateway.feature import OwnRouter
 from gateway.services.orchestration.projects import no_project
 from gateway.services.orchestration.triggers.desk import TriggerDesk, TriggerRequest, id_of, same_project
 from gateway.services.orchestration.triggers.schemas import (
@@ -199,7 +200,7 @@ def _with_secret(triggers: WebhookTriggers, trigger: Trigger, secret: str) -> di
 
 
 def webhook_routes(desk: TriggerDesk, triggers: WebhookTriggers, deliveries: Deliveries) -> Router:
-    return Router(
+    return OwnRouter(
         path="/",
         route_handlers=[TriggersController, WebhooksController],
         dependencies={
