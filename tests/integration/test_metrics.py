@@ -243,8 +243,13 @@ async def test_a_paused_queue_is_shown_and_asks_for_nothing(database_url: str) -
     async with serving(settings_for(database_url, **OFF)) as (client, runtime):
         await submitted(runtime, 5)
         await runtime.engine.pause("email-queue")
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
-        samples = await scrape(client)
-    assert samples["queue_paused", ("email-queue",)] == 1
+
+        async def seen() -> Samples | None:  # the runtime's own reading may have begun before the pause, and end later
+            await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+            samples = await scrape(client)
+            return samples if samples["queue_paused", ("email-queue",)] == 1 else None
+
+        samples = await eventually(seen, 5, "the pause is not shown")
+    assert samples is not None
     assert samples["queue_paused", ("orchestration-queue",)] == 0
     assert samples["queue_demand_slots", ("email-queue",)] == 0
