@@ -1,44 +1,37 @@
-"""What is taken from callers' ``traceparent``, and what is told on when nothing is recorded."""
+"""What is made inside of a span is below it."""
 
 from __future__ import annotations
 
-import pytest
+from uuid import uuid4
 
-from gateway.infra import tracing
+from gateway.infra.http import open_http
 from gateway.infra.otel import Tracing
-
-ID = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
-
-
-@pytest.mark.parametrize(
-    ("value", "taken"),
-    [
-        pytest.param(f"00-{ID}-01", f"00-{ID}-01", id="version 00"),
-        pytest.param(f"01-{ID}-01", f"00-{ID}-01", id="a later version"),
-        pytest.param(f"01-{ID}-01-more", f"00-{ID}-01", id="a later version that says more"),
-        pytest.param(f"01-{ID}-01more", None, id="a later version with longer flags"),
-        pytest.param(f"00-{ID}-01-more", None, id="version 00 says no more"),
-        pytest.param(f"ff-{ID}-01", None, id="version ff"),
-        pytest.param(f"00-{ID.upper()}-01", None, id="upper case"),
-        pytest.param(f"00-{'0' * 32}-00f067aa0ba902b7-01", None, id="no trace"),
-        pytest.param(f"00-{ID[:33]}{'0' * 16}-01", None, id="no span"),
-        pytest.param(f"00-{ID}-01\n", None, id="line end"),
-        pytest.param(f"00-{ID}-01,00-{ID}-01", None, id="two"),
-        pytest.param("", None, id="nothing"),
-    ],
-)
-def test_a_callers_traceparent(value: str, taken: str | None) -> None:
-    assert tracing.sound_traceparent(value) == taken
+from gateway.infra.tracing import Origin, origin, span, tracing, under
+from gateway.jobs.job import NewJob
+from tests.support.eventually import eventually
+from tests.support.jwks_server import jwks_server
+from tests.support.otlp_collector import otlp_collector
 
 
-async def test_where_opentelemetry_is_switched_off_nothing_invents_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    exporter = Tracing("http://127.0.0.1:1", "here")
-    await exporter.start()
-    try:
-        with tracing.span("GET", "server", {}):
-            assert tracing.origin().trace_id is None
-        with tracing.under(tracing.Origin("r", f"00-{ID}-01")), tracing.span("GET", "server", {}):
-            assert tracing.origin().traceparent == f"00-{ID}-01"
-    finally:
-        await exporter.stop()
+def new_job() -> NewJob:
+    return NewJob(id=uuid4(), queue="email-queue", task="email.send", args={})
+
+
+async def test_jobs_and_requests_of_a_job_continue_its_trace() -> None:
+    async with otlp_collector() as collector, jwks_server() as server, open_http() as client:
+        made = Tracing(collector.url, "here")
+        await made.start()
+        try:
+            with under(Origin("request-1", None)), span("process email-queue", "consumer", {}):
+                job = new_job()
+                assert (await client.get(server.url)).status_code == 200
+        finally:
+            await made.stop()
+        assert not tracing()
+        await eventually(lambda: len(collector.spans) == 2)
+    (attempt,), (request,) = collector.named("process email-queue"), collector.named("GET")
+    assert job.origin.request_id == "request-1"
+    assert (job.origin.traceparent or "").startswith(f"00-{attempt.trace}-{attempt.id}-")
+    assert (request.trace, request.parent) == (attempt.trace, attempt.id)
+    assert request.facts["http.response.status_code"] == 200
+    assert origin() == Origin() == new_job().origin
