@@ -599,8 +599,12 @@ async def test_a_research_is_cancelled_between_two_iterations(room: Room, provid
     await eventually(planned)
     assert data(await room.post(f"/api/messages/{accepted['messageId']}/cancel"))["status"] == "cancelled"
     await room.runtime.engine.resume("deep-research")
-    states = await pool.fetch("SELECT state FROM jobs WHERE queue = 'deep-research' ORDER BY seq")
-    assert [row["state"] for row in states] == ["completed", "cancelled"]
+
+    async def ended() -> bool:  # the message is told of its iteration before the job that made it is over
+        rows = await pool.fetch("SELECT state FROM jobs WHERE queue = 'deep-research' ORDER BY seq")
+        return [row["state"] for row in rows] == ["completed", "cancelled"]
+
+    await eventually(ended)
     assert len(provider.calls) == 1
 
 
