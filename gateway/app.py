@@ -23,6 +23,7 @@ from gateway.web.errors import exception_handlers
 from gateway.web.event_streams import events_route
 from gateway.web.intake import PER_CONNECTION, Intake
 from gateway.web.keys_admin import KeysAdmin
+from gateway.web.logins_admin import create_login_route
 from gateway.web.maintenance_admin import Duties, MaintenanceAdmin
 from gateway.web.middleware import BODY_MAX_BYTES, REQUEST_ID_HEADER, RequestEdge
 from gateway.web.openapi_errors import declare_errors
@@ -93,8 +94,8 @@ def _routes(runtime: Runtime, dashboard: Dashboard) -> list[Any]:
     routes: list[Any] = [*health.ROUTES, metrics.metrics_route, docs.openapi_route, *runtime.dev.routes]
     if runtime.settings.serves_api:
         routes += [*queues_admin.ROUTES, *jobs_admin.ROUTES, *queue_controls.ROUTES]
-        routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin, workers_health]
-        routes += [WorkersAdmin, MaintenanceAdmin]
+        routes += [schedules_admin.SchedulesAdmin, models_admin.ModelsAdmin, KeysAdmin, create_login_route]
+        routes += [WorkersAdmin, MaintenanceAdmin, workers_health]
         routes += [realtime_socket, events_route, dashboard_router(dashboard)]
         routes += [route for feature in runtime.features for route in feature.routes]
     return routes

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from gateway.cli.client import connected
 from gateway.cli.command import GatewayGroup, invocation
-from gateway.cli.database import explained
+from gateway.cli.direct import by_api, user_here, with_pool
 from gateway.cli.errors import CliError, Exit
-from gateway.cli.instance import running_dev
-from gateway.cli.local import environment, load_settings
-from gateway.cli.loop import run_loop
 from gateway.cli.output import ago, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from gateway.web.keys import KeyInfo
 
-T = TypeVar("T")
 PATH = "/api/v1/admin/keys"
 DEFAULT_SCOPES = ("emails:send", "emails:read")
 
@@ -47,7 +39,7 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
     unknown = [scope for scope in wanted if scope not in set(Scope)]
     if unknown:
         raise CliError(f'"{unknown[0]}" is not a scope. Known: {", ".join(Scope)}', Exit.USAGE)
-    made = _create_by_api(name, wanted) if _by_api() else _create_in_database(name, wanted)
+    made = _create_by_api(name, wanted) if by_api() else _create_in_database(name, wanted)
     if invocation().json:
         return print_json(made)
     say("This key is shown once; keep it where the application reads its secrets.")
@@ -68,7 +60,7 @@ def list_keys() -> None:
 @click.argument("key_id", metavar="ID", type=click.UUID)
 def revoke(key_id: UUID) -> None:
     """Refuse a key from now on. Revoking it again changes nothing."""
-    info = _revoke_by_api(key_id) if _by_api() else _revoke_in_database(key_id)
+    info = _revoke_by_api(key_id) if by_api() else _revoke_in_database(key_id)
     if info is None:
         raise CliError(f"There is no API key {key_id}. See: gateway keys list", Exit.NOTHING_MATCHED)
     if invocation().json:
@@ -76,20 +68,11 @@ def revoke(key_id: UUID) -> None:
     print_facts({"id": info["id"], "name": info["name"], "revoked": info["revokedAt"]})
 
 
-def _by_api() -> bool:
-    """An instance is named, or ``gateway dev`` runs here and the environment names no database of its own."""
-    call = invocation()
-    if call.url or os.environ.get("GATEWAY_URL"):
-        return True
-    own = any(os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
-    return not own and running_dev(call.data_dir) is not None
-
-
 def _all_keys() -> list[dict[str, Any]]:
     from gateway.web.keys import list_keys as all_keys
 
-    if not _by_api():
-        return [_plain(info) for info in _with_pool(all_keys)]
+    if not by_api():
+        return [_plain(info) for info in with_pool(all_keys)]
     with connected() as client:
         found: list[dict[str, Any]] = client.get(PATH)["data"]
     return found
@@ -106,7 +89,7 @@ def _create_in_database(name: str, scopes: Sequence[str]) -> dict[str, Any]:
     from gateway.web.keys import create_key
 
     try:
-        key, info = _with_pool(lambda pool: create_key(pool, name, map(Scope, scopes), f"cli:{_user()}"))
+        key, info = with_pool(lambda pool: create_key(pool, name, map(Scope, scopes), f"cli:{user_here()}"))
     except ValueError as error:
         raise CliError(str(error), Exit.USAGE) from error
     return {**_plain(info), "key": key}
@@ -126,32 +109,8 @@ def _revoke_by_api(key_id: UUID) -> dict[str, Any] | None:
 def _revoke_in_database(key_id: UUID) -> dict[str, Any] | None:
     from gateway.web.keys import revoke_key
 
-    info = _with_pool(lambda pool: revoke_key(pool, key_id))
+    info = with_pool(lambda pool: revoke_key(pool, key_id))
     return _plain(info) if info is not None else None
-
-
-def _with_pool(work: Callable[[asyncpg.Pool[asyncpg.Record]], Awaitable[T]]) -> T:
-    from gateway.infra.postgres import open_pool
-
-    url = load_settings(environment(invocation()), serving=False).settings.database_url
-
-    async def run() -> T:
-        pool = await open_pool(url, max_size=1, application_name="gateway keys")
-        try:
-            return await work(pool)
-        finally:
-            await pool.close()
-
-    with explained(url):
-        return run_loop(run())
-
-
-def _user() -> str:
-    """Who is at this terminal, for ``created_by``; containers may have a uid without a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _plain(info: KeyInfo) -> dict[str, Any]:

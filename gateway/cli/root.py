@@ -23,6 +23,7 @@ COMMANDS = {
     "health": LazyCommand("gateway.cli.health:health", "Ask the process on this host whether it lives."),
     "status": LazyCommand("gateway.cli.status:status", "Show the running instance."),
     "token": LazyCommand("gateway.cli.token:token", "Mint tokens for people."),
+    "login-link": LazyCommand("gateway.cli.login_link:login_link", "Print a link that signs in to the dashboard once."),
     "keys": LazyCommand("gateway.cli.keys:keys", "Create, list and revoke API keys of applications."),
     "queues": LazyCommand("gateway.cli.queues:queues", "Show, pause, resume and limit queues."),
     "jobs": LazyCommand("gateway.cli.jobs:jobs", "Find and change jobs, one or many."),

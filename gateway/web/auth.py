@@ -22,6 +22,7 @@ from gateway.settings import Settings
 from gateway.web.jwks import JwksKeys, KeysUnavailable
 from gateway.web.keys import Pool, find_key, record_use
 from gateway.web.local import refuse_foreign_pages
+from gateway.web.logins import SESSION, find_session
 from gateway.web.machines import MACHINE_CALLER, MachineDoor
 from gateway.web.session import token_of
 from gateway.web.tokens import InvalidToken, TokenVerifier, mint_token
@@ -126,6 +127,8 @@ class Authenticator:
             return Admitted(Principal(id="dev", kind="user", scopes=SCOPES_OF[Role.ADMIN], role=Role.ADMIN))
         if _API_KEY.fullmatch(token):
             return Admitted(await self._owner_of(token))
+        if SESSION.fullmatch(token):
+            return await self._session_of(token)
         return await self._bearer_of(token)
 
     async def _bearer_of(self, token: str) -> Admitted:
@@ -136,6 +139,13 @@ class Authenticator:
         except KeysUnavailable as error:
             message = f"Tokens cannot be checked now: {error}"
             raise Problem(503, "keys_unavailable", message, headers={"Retry-After": "30"}) from error
+
+    async def _session_of(self, token: str) -> Admitted:
+        session = await find_session(self._pool, token)
+        if session is None:
+            raise _unauthorized("invalid_token", "This session has ended")
+        principal = Principal(id=session.subject, kind="user", scopes=SCOPES_OF[session.role], role=session.role)
+        return Admitted(principal, session.until.timestamp())
 
     async def _owner_of(self, key: str) -> Principal:
         owner = await find_key(self._pool, key)

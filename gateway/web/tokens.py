@@ -20,7 +20,7 @@ SHARED: Final = "HS256"
 # RFC 8725, 3.1: the algorithms are ours to choose, and each is tied to one kind of key.
 ASYMMETRIC: Final = {"RS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}
 _TOKEN_MAX: Final = 8192  # characters
-_SUBJECT_MAX: Final = 255  # characters
+SUBJECT_MAX: Final = 255  # characters
 # A token that passed is not verified again for so long, nor beyond its exp: decoding it costs 50 us. A key that the
 # identity provider withdrew is honoured so much longer than ``jwks.KEPT_S``.
 REMEMBERED_S: Final = 60.0
@@ -150,8 +150,8 @@ def _header(token: str) -> tuple[str, str | None]:
 def _principal(claims: dict[str, Any]) -> Principal:
     subject: str = claims["sub"]
     # It is stored as the owner of rows, in an index, and logged. Surrogates, which no UTF-8 has, are not printable.
-    if not 1 <= len(subject) <= _SUBJECT_MAX or not subject.isprintable():
-        raise InvalidToken(f"The token's subject (sub) is not of 1 to {_SUBJECT_MAX} printable characters")
+    if not 1 <= len(subject) <= SUBJECT_MAX or not subject.isprintable():
+        raise InvalidToken(f"The token's subject (sub) is not of 1 to {SUBJECT_MAX} printable characters")
     role = Role.USER  # a role word of another system (Supabase: "authenticated") is an ordinary user
     if claims.get("is_admin") is True:
         role = Role.ADMIN

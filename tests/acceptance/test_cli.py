@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 from gateway.settings import Settings
@@ -183,6 +184,7 @@ def test_cancel_many_reports_each(run: Run) -> None:
         (["email", "send", "--subject", "s"], 2, "to"),
         (["token", "create", "--ttl", "soon"], 2, "examples: 15m, 12h, 30d"),
         (["token", "create", "--ttl", "9999d"], 2, "more than a year"),
+        (["login-link", "--ttl", "2h"], 2, "1h at most"),
         (["keys", "create", "--name", "x", "--scope", "emails:sned"], 2, "is not a scope"),
         (["keys", "revoke", "00000000-0000-7000-8000-000000000000"], 5, "gateway keys list"),
         (["--url", "http://127.0.0.1:9", "queues", "ls"], 3, "not reachable"),
@@ -241,6 +243,27 @@ def test_keys_of_a_named_instance_are_asked_of_it(run: Run, dev: DevProcess) -> 
     missing = gateway("keys", "list", cwd=elsewhere)
     assert missing.returncode == 2
     assert missing.stderr.startswith("Cannot run gateway keys list: 1 setting needs attention")
+
+
+def test_a_login_link_signs_in_once_by_the_api_and_by_the_database(run: Run, dev: DevProcess) -> None:
+    known = dev.facts()
+    assert known is not None
+
+    def signs_in(code: str) -> int:
+        form = {"token": code}
+        return httpx.post(f"{known['url']}/admin/queues/login", data=form, headers={"Origin": known["url"]}).status_code
+
+    done = run("login-link", "--role", "operator", "--at", "https://gateway.example/")
+    assert done.stderr.startswith("Good once, until ")
+    link, _, code = done.stdout.strip().partition("#")
+    assert link == "https://gateway.example/admin/queues/login"
+    assert [signs_in(code), signs_in(code)] == [303, 403]
+    own = run("login-link", "--sub", "ana", "--json", DATABASE_URL=known["databaseUrl"], SMTP_HOST="smtp.invalid")
+    assert own.returncode == 0, own.stderr
+    made = json.loads(own.stdout)
+    assert (made["subject"], made["role"], made["createdBy"][:4]) == ("ana", "viewer", "cli:")
+    assert made["url"] == f"http://localhost:3003/admin/queues/login#{made['code']}"
+    assert signs_in(made["code"]) == 303
 
 
 def test_a_token_needs_no_database(home: Path) -> None:

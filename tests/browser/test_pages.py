@@ -26,11 +26,11 @@ PHONE = {"viewport": {"width": 360, "height": 740}}
 async def test_signing_in_with_a_token_leaves_it_in_no_address_and_out_of_scripts_reach(visits: Visits) -> None:
     page = await visits.open(f"{QUEUE}?status=failed", role=None)
     await expect(page).to_have_url(re.compile(r"/login\?next="))
-    await expect(page.get_by_label("Token or API key")).to_be_focused()
+    await expect(page.get_by_label("Token, API key or one-time code")).to_be_focused()
     await page.keyboard.type("not-a-token")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("alert")).to_have_text("That token does not let you in.")
-    await page.get_by_label("Token or API key").fill(token("viewer"))
+    await expect(page.get_by_role("alert")).to_have_text("That token or code does not let you in.")
+    await page.get_by_label("Token, API key or one-time code").fill(token("viewer"))
     await page.get_by_role("button", name="Sign in").click()
     await expect(page).to_have_url(f"{visits.world.url}{QUEUE}?status=failed")
     [cookie] = [one for one in await page.context.cookies() if one["name"] == COOKIE]

@@ -179,7 +179,7 @@ def _words(node: ast.expr) -> set[str]:
 
 def test_the_commands_of_the_pages_exist() -> None:
     for page in PAGES:
-        for verb in re.findall(r"(?:^|`)gateway ([a-z]+)\b", code_of(page), re.MULTILINE):
+        for verb in re.findall(r"(?:^|`)gateway ([a-z-]+)\b", code_of(page), re.MULTILINE):
             assert verb in COMMANDS, f"{page.name}: gateway {verb}"
 
 

@@ -1,8 +1,9 @@
-"""Signing in and out: a token or API key against a cookie that no script can read."""
+"""Signing in and out: a token, an API key or a one-time code against a cookie that no script can read."""
 
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -10,14 +11,16 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 
 from gateway.access import PUBLIC, Scope
+from gateway.feature import ThePlatform
 from gateway.problem import Problem
 from gateway.web.dashboard.assets import ADDRESS
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import Dashboard, Page, TheDashboard, base, respond
-from gateway.web.session import TOKEN, session_cookie
+from gateway.web.logins import SESSION, code_of, end_session, use_login
+from gateway.web.session import KEEP_S, TOKEN, session_cookie, token_of
 
-# The same for what is wrong, unknown, expired and revoked: who guesses learns nothing.
-REFUSED: Final = "That token does not let you in."
+# The same for what is wrong, unknown, expired, used and revoked: who guesses learns nothing.
+REFUSED: Final = "That token or code does not let you in."
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -27,7 +30,7 @@ async def login_page(request: AnyRequest, dashboard: TheDashboard) -> Response[A
 
 
 @post("/login", opt={"access": PUBLIC}, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
-async def sign_in(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]:
+async def sign_in(request: AnyRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
     form = await read_form(request)
     wanted, token = _local(form.get("next", "")), form.get("token", "")
     address = request.client.host if request.client is not None else ""
@@ -37,6 +40,8 @@ async def sign_in(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]
         shown = respond(request, dashboard, _page(dashboard, wanted, f"Too many tries. Wait {seconds} s.", 429))
         shown.headers["Retry-After"] = str(seconds)
         return shown
+    if (code := code_of(token)) is not None:
+        token = await use_login(platform.pool, code, timedelta(seconds=KEEP_S)) or ""
     refusal = await _refusal(dashboard, token)
     if refusal is not None:
         dashboard.tries.failed(address)
@@ -47,7 +52,11 @@ async def sign_in(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]
 
 
 @post("/logout", opt={"access": PUBLIC}, include_in_schema=False)
-async def sign_out(request: AnyRequest) -> Response[Any]:
+async def sign_out(request: AnyRequest, platform: ThePlatform) -> Response[Any]:
+    """A session that began with a code ends for good; a token or key stays good elsewhere."""
+    token = token_of(request)
+    if token is not None and SESSION.fullmatch(token):
+        await end_session(platform.pool, token)
     answer = Redirect(f"{base(request)}/login", status_code=303)
     answer.set_cookie(session_cookie(request, None))
     return answer
