@@ -93,6 +93,8 @@ async def serve(
     """Serve at HOST and PORT, or at what was inherited, until a signal; answers the exit code. ``ready`` is called with
     the bound port once HTTP answers and the replica is ready. Raises ``UnknownQueue`` for GATEWAY_QUEUES,
     ``StartError`` for agents that cannot be read; logs why when it cannot start."""
+    if inherited is not None:
+        inherited.beat()
     runtime = await Runtime.open(settings, dev)
     configure_logging(settings.log_level, settings.log_format, instance=runtime.replica_id)
     listener = inherited.own if inherited is not None else _listen(settings.host, settings.port)

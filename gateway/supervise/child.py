@@ -3,7 +3,7 @@
 The *public* listener is one socket that all processes accept from. The *own* listener is this process's alone, on a
 port of the loopback that the kernel chose: there the supervisor asks for readiness and metrics. The *lifeline* is a
 pipe whose other end the supervisor holds: its end of file means "leave the public port and drain", also when the
-supervisor was killed.
+supervisor was killed. The *heartbeat* is a pipe into which the process writes while its event loop turns.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import msgspec
 from gateway.supervise.messages import LINE_MAX_BYTES, Line, Request
 
 METRICS_TIMEOUT_S = 5.0
+BEAT_S = 1.0
 
 
 class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
     """File descriptors, and where the supervisor listens. ``at_once``: accept from the start, not from readiness on,
-    because no other process would answer meanwhile."""
+    because no other process would answer meanwhile. ``heartbeat`` None: of a supervisor that wants none."""
 
     number: int
     public: int
@@ -34,6 +35,7 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
     lifeline: int
     control: str
     at_once: bool
+    heartbeat: int | None = None
 
 
 class _UnreadPipe(io.FileIO):
@@ -68,6 +70,7 @@ class Inherited:
     lifeline: int
     control: str
     at_once: bool
+    heartbeat: int | None
 
     @classmethod
     def of(cls, text: str) -> Inherited:
@@ -77,6 +80,8 @@ class Inherited:
         except msgspec.DecodeError as error:
             raise ValueError(f"not what a supervisor gives: {error}") from error
         os.set_blocking(given.lifeline, False)
+        if given.heartbeat is not None:
+            os.set_blocking(given.heartbeat, False)
         return cls(
             number=given.number,
             public=socket.socket(fileno=given.public),
@@ -84,6 +89,7 @@ class Inherited:
             lifeline=given.lifeline,
             control=given.control,
             at_once=given.at_once,
+            heartbeat=given.heartbeat,
         )
 
     @property
@@ -98,6 +104,18 @@ class Inherited:
             await ended.wait()
         finally:
             loop.remove_reader(self.lifeline)
+
+    def beat(self) -> None:
+        """Give a sign of life each ``BEAT_S`` seconds from now on, until the running loop ends."""
+        if self.heartbeat is None:
+            return
+        try:
+            os.write(self.heartbeat, b".")
+        except BlockingIOError:
+            pass  # the pipe is full: the supervisor does not read, and may again
+        except BrokenPipeError:
+            return  # it was killed
+        asyncio.get_running_loop().call_later(BEAT_S, self.beat)
 
     async def metrics_of_all(self) -> bytes:
         """All processes' metrics in one exposition. Raises ``SupervisorAway``."""

@@ -15,6 +15,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 INSTANCES_MAX = 256
+WATCHDOG_MIN_S = 3.0  # of three signs of life one comes, also on a busy machine
 SOCKET_PATH_MAX = 104  # of sun_path: 108 on Linux, 104 on BSD and macOS, with its zero byte
 
 
@@ -44,13 +45,16 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     exp_backoff_restart_delay: str = "100ms"
     listen_timeout: str = "60s"
     restart_pause: str = "60s"
+    watchdog_timeout: str = "30s"
+    watchdog_grace: str = "15s"
     socket: str = "./run/supervise.sock"
     env: dict[str, str | int | float | bool] = {}
     logs: Logs = Logs()
 
 
 class Ecosystem(msgspec.Struct, frozen=True, kw_only=True):
-    """The file, checked: seconds, bytes, absolute paths. ``memory_mark`` None: no process is replaced for its size."""
+    """The file, checked: seconds, bytes, absolute paths. ``memory_mark`` None: no process is replaced for its size.
+    ``watchdog_timeout_s`` 0: none is ended for its silence."""
 
     path: Path
     name: str
@@ -63,6 +67,8 @@ class Ecosystem(msgspec.Struct, frozen=True, kw_only=True):
     backoff_s: float
     listen_timeout_s: float
     restart_pause_s: float
+    watchdog_timeout_s: float
+    watchdog_grace_s: float
     socket: Path
     env: dict[str, str]
     out_file: Path | None
@@ -106,6 +112,8 @@ def _checked(path: Path, found: _File) -> Ecosystem:
         backoff_s=duration_of("exp_backoff_restart_delay", found.exp_backoff_restart_delay),
         listen_timeout_s=duration_of("listen_timeout", found.listen_timeout),
         restart_pause_s=duration_of("restart_pause", found.restart_pause),
+        watchdog_timeout_s=_watchdog(found.watchdog_timeout),
+        watchdog_grace_s=duration_of("watchdog_grace", found.watchdog_grace),
         socket=control,
         env={name: _env_value(value) for name, value in found.env.items()},
         out_file=cwd / found.logs.out_file if found.logs.out_file else None,
@@ -139,6 +147,13 @@ def duration_of(field: str, text: str) -> float:
     if not found:
         raise ValueError(f'{field} = "{text}" is no duration; write "60s", "10m" or "100ms"')
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def _watchdog(text: str) -> float:
+    seconds = duration_of("watchdog_timeout", text)
+    if 0 < seconds < WATCHDOG_MIN_S:
+        raise ValueError(f'watchdog_timeout = "{text}" is less than {WATCHDOG_MIN_S:g} s; "0s" turns it off')
+    return seconds
 
 
 def _env_value(value: str | float | bool) -> str:

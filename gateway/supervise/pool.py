@@ -69,7 +69,8 @@ class Pool:
         self.processes: list[Process] = []
         self.stopping = False
         self.started = 0
-        self.killed = 0
+        self.frozen = 0  # that were ended for their silence
+        self.killed = 0  # while all were to end
         self.hopeless = asyncio.Event()  # every place was given up
         self._public = public
         self._logs = logs
@@ -126,7 +127,22 @@ class Pool:
         if process.state is not State.DRAINING and process.alive:
             log.info("process_drains", number=process.number, pid=process.pid)
             process.retire()
-            self._kill_if_it_stays(process)
+            self._kill_if_it_stays(process, self.plan.program.kill_after_s)
+
+    def abandon(self, process: Process, reason: str) -> None:
+        """It does nothing any more, for ``reason``: end it, and start another in its place, as after a crash. The port
+        is the others' at once; should it wake up, it has ``watchdog_grace`` to hand back its jobs."""
+        process.abandoned = True
+        process.retire()
+        process.signal(signal.SIGTERM)
+        self._kill_if_it_stays(process, self.plan.ecosystem.watchdog_grace_s)
+        self.frozen += 1
+        place = next((one for one in self.places if one.process is process), None)
+        if place is None or self.stopping:
+            return
+        place.process = None
+        if not place.replacing:
+            self._crashed(place, process.uptime_s, reason)
 
     async def stop(self) -> None:
         """All drain; HTTP is served until the last one has ended."""
@@ -138,7 +154,7 @@ class Pool:
             if process.state is not State.DRAINING:
                 process.state = State.DRAINING
                 process.signal(signal.SIGTERM)
-                self._kill_if_it_stays(process)
+                self._kill_if_it_stays(process, self.plan.program.kill_after_s)
         while self.processes:
             await asyncio.wait([process.exit_code for process in self.processes])
             await asyncio.gather(*self._tasks)
@@ -226,15 +242,12 @@ class Pool:
             place.restarts += 1
             await self._start(place)
 
-    def _kill_if_it_stays(self, process: Process) -> None:
-        limit_s = self.plan.program.kill_after_s
-
+    def _kill_if_it_stays(self, process: Process, limit_s: float) -> None:
         def kill() -> None:
             if process.alive:
-                self.killed += 1
-                log.error(
-                    "process_killed", number=process.number, pid=process.pid, reason=f"no end after {limit_s:g} s"
-                )
+                self.killed += self.stopping
+                why = f"no end after {limit_s:g} s"
+                log.error("process_killed", number=process.number, pid=process.pid, reason=why)
                 process.signal(signal.SIGKILL)
 
         timer = asyncio.get_running_loop().call_later(limit_s, kill)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import msgspec
@@ -24,6 +25,7 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _ASK_TIMEOUT_S = 5.0
 _BACKLOG = 128
+_BEATS_MAX = 65_536  # as many as a pipe holds
 
 
 class State(StrEnum):
@@ -47,10 +49,26 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     kill_after_s: float
 
 
+class Pipes(NamedTuple):
+    """Descriptors of both ends; see ``gateway.supervise.child``."""
+
+    lifeline: int
+    their_lifeline: int
+    heartbeat: int
+    their_heartbeat: int
+
+    @classmethod
+    def made(cls) -> Pipes:
+        their_lifeline, lifeline = os.pipe()
+        heartbeat, their_heartbeat = os.pipe()
+        os.set_blocking(heartbeat, False)
+        return cls(lifeline, their_lifeline, heartbeat, their_heartbeat)
+
+
 class Process:
     """Use ``start``. ``usage`` is what was seen last, ``cpu_percent`` since the look before."""
 
-    def __init__(self, number: int, popen: subprocess.Popen[bytes], port: int, lifeline: int) -> None:
+    def __init__(self, number: int, popen: subprocess.Popen[bytes], port: int, pipes: Pipes) -> None:
         self.number = number
         self.popen = popen
         self.url = f"http://127.0.0.1:{port}"
@@ -63,20 +81,24 @@ class Process:
         self.busy: int | None = None
         self.slots: int | None = None
         self.takers: list[LineTaker] = []
-        self._lifeline: int | None = lifeline
+        self.silent_s: float | None = None  # None: it has given no sign of life yet; written by pulse.Watch
+        self.abandoned = False  # it is ended for its silence
+        self._lifeline: int | None = pipes.lifeline
+        self._heartbeat: int | None = pipes.heartbeat
         self._looked_at = self.started_at
 
     @classmethod
     def start(cls, number: int, program: Program, public: socket.socket, *, at_once: bool) -> Process:
         """Raises OSError when it cannot be started."""
-        theirs, ours = os.pipe()
+        pipes = Pipes.made()
         try:
             with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as own:
                 given = Inheritance(
                     number=number,
                     public=public.fileno(),
                     own=own.fileno(),
-                    lifeline=theirs,
+                    lifeline=pipes.their_lifeline,
+                    heartbeat=pipes.their_heartbeat,
                     control=str(program.control),
                     at_once=at_once,
                 )
@@ -87,15 +109,17 @@ class Process:
                     stderr=subprocess.PIPE,
                     cwd=program.cwd,
                     env=program.environment,
-                    pass_fds=(public.fileno(), own.fileno(), theirs),
+                    pass_fds=(public.fileno(), own.fileno(), pipes.their_lifeline, pipes.their_heartbeat),
                     start_new_session=True,  # Ctrl+C is for the supervisor, which drains
                 )
-                return cls(number, popen, own.getsockname()[1], ours)
+                return cls(number, popen, own.getsockname()[1], pipes)
         except OSError:
-            os.close(ours)
+            os.close(pipes.lifeline)
+            os.close(pipes.heartbeat)
             raise
         finally:
-            os.close(theirs)
+            os.close(pipes.their_lifeline)
+            os.close(pipes.their_heartbeat)
 
     async def take_output(self, files: LogFiles) -> None:
         loop = asyncio.get_running_loop()
@@ -127,6 +151,15 @@ class Process:
         if seen is not None and self.usage is not None and now > self._looked_at:
             self.cpu_percent = 100.0 * (seen.cpu_s - self.usage.cpu_s) / (now - self._looked_at)
         self.usage, self._looked_at = seen, now
+
+    def gave_sign(self) -> bool:
+        """Since it was asked last: did its event loop turn?"""
+        if self._heartbeat is None:
+            return False
+        try:
+            return bool(os.read(self._heartbeat, _BEATS_MAX))
+        except BlockingIOError:
+            return False
 
     async def until_ready(self, client: httpx.AsyncClient) -> None:
         """Raises ``Ended``."""
@@ -164,6 +197,9 @@ class Process:
         """It ended, and ``popen`` knows with what."""
         if self.alive and self.popen.returncode is not None:
             self.cut_lifeline()
+            if self._heartbeat is not None:
+                os.close(self._heartbeat)
+                self._heartbeat = None
             self.exit_code.set_result(self.popen.returncode)
 
 

@@ -13,6 +13,7 @@ from gateway.supervise import messages
 from gateway.supervise.merge import LABEL, merged
 from gateway.supervise.pool import Place, Pool
 from gateway.supervise.process import Process
+from gateway.supervise.pulse import silence_of
 
 _TIMEOUT_S = 2.0
 
@@ -70,6 +71,9 @@ class Scrapes:
         states.add_metric(["given_up"], sum(place.given_up for place in pool.places))
         yield states
         yield GaugeMetricFamily("supervisor_instances", "Processes that are wanted.", len(pool.places))
+        yield CounterMetricFamily(
+            "supervisor_frozen", "Processes that were ended as they gave no sign of life.", pool.frozen
+        )
         yield CounterMetricFamily("supervisor_starts", "Processes that were started.", pool.started)
         rss = GaugeMetricFamily("supervisor_resident_bytes", "Resident memory of a process.", labels=[LABEL])
         cpu = CounterMetricFamily("supervisor_cpu_seconds", "Processor time of a process.", labels=[LABEL])
@@ -105,6 +109,7 @@ def _shown(process: Process, place: Place | None) -> messages.Process:
         cpu_percent=None if process.cpu_percent is None else round(process.cpu_percent, 1),
         busy=process.busy,
         slots=process.slots,
+        reason=silence_of(process),
     )
 
 

@@ -22,6 +22,7 @@ from gateway.supervise.messages import Request, Status
 from gateway.supervise.notify import Notifier
 from gateway.supervise.operations import OperationFailed, Operations, Refused
 from gateway.supervise.pool import Plan, Pool
+from gateway.supervise.pulse import Watch
 from gateway.supervise.scrapes import Scrapes
 
 log = structlog.get_logger(__name__)
@@ -47,11 +48,12 @@ class Supervisor:
         self._pool = Pool(plan, ground.public, ground.logs, client)
         self._operations = Operations(self._pool, read_plan)
         self._scrapes = Scrapes(self._pool)
+        self._watch = Watch(self._pool)
         self._told_to_stop = asyncio.Event()
 
     async def run(self) -> int:
-        """Until a signal, ``stop``, or until every process was given up. Answers the exit code: 1 when processes were
-        given up or had to be killed."""
+        """Until a signal, ``stop``, or until every process was given up. Answers the exit code: 1 when all processes
+        were given up, or one had to be killed at the end."""
         self._signals()
         path = self._pool.plan.ecosystem.socket
         server = await control.listen(path, self._answer)
@@ -110,6 +112,7 @@ class Supervisor:
         while True:
             for process in self._pool.processes:
                 process.look()
+            self._watch.look()
             self._pool.background(self._operations.replace_too_big(), "memory")
             ready, wanted = len(self._pool.ready), len(self._pool.places)
             notifier.tell(WATCHDOG=1, STATUS=f"{ready} of {wanted} processes ready at {self._ground.address}")

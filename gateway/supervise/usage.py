@@ -11,10 +11,12 @@ PROC = Path("/proc")
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Resident bytes, shared pages included; seconds of processor time since its start."""
+    """Resident bytes, shared pages included; seconds of processor time since its start; the kernel's letter for what
+    it does: R runs, S sleeps, D waits for a disk, T was stopped, t is traced, Z has ended."""
 
     rss_bytes: int
     cpu_s: float
+    state: str
 
 
 def usage_of(pid: int) -> Usage | None:
@@ -25,4 +27,4 @@ def usage_of(pid: int) -> Usage | None:
     # The second field is the program's name in brackets, which may hold brackets and spaces.
     fields = stat.rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12])  # utime, stime: fields 14 and 15
-    return Usage(int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK"))
+    return Usage(int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), ticks / os.sysconf("SC_CLK_TCK"), fields[0])

@@ -17,12 +17,14 @@ from gateway.supervise.config import read_ecosystem
 from gateway.supervise.logs import Files, LogFiles
 from gateway.supervise.operations import OperationFailed, Operations, Refused
 from gateway.supervise.pool import Plan, Pool
-from gateway.supervise.process import Process, Program
+from gateway.supervise.process import Process, Program, State
+from gateway.supervise.pulse import Watch, silence_of
 from tests.support.eventually import eventually
 
-# Ready at once, unless there is a file "unready"; it drains until SIGTERM, as one with a long job.
+# Ready at once, unless there is a file "unready"; it drains until SIGTERM, as one with a long job. It gives signs of
+# life, unless there is a file "mute-<number>": then it makes a file "muted-<number>".
 PROGRAM = """
-import http.server, json, os, signal, socket, sys, threading
+import http.server, json, os, signal, socket, sys, threading, time
 given = json.loads(sys.argv[-1])
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -34,6 +36,14 @@ class Ready(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready, bind_and_activate=False)
 server.socket = socket.socket(fileno=given["own"])
 threading.Thread(target=server.serve_forever, daemon=True).start()
+def beat():
+    while True:
+        if os.path.exists(f"mute-{given['number']}"):
+            open(f"muted-{given['number']}", "w").close()
+        else:
+            os.write(given["heartbeat"], b".")
+        time.sleep(0.02)
+threading.Thread(target=beat, daemon=True).start()
 os.read(given["lifeline"], 1)
 signal.pause()
 """
@@ -55,6 +65,8 @@ class Supervising:
         self.configure("")
         self.pool = Pool(self._plan(), public, logs, client)
         self.operations = Operations(self.pool, self._plan)
+        self.now = 1000.0
+        self.watch = Watch(self.pool, lambda: self.now)
 
     def configure(self, text: str) -> None:
         self._file.write_text(text, "utf-8")
@@ -72,6 +84,31 @@ class Supervising:
         process = await eventually(found)
         assert process is not None
         return process
+
+    def apply(self, text: str) -> None:
+        """Without a reload."""
+        self.configure(text)
+        self.pool.plan = self._plan()
+
+    async def heard(self, process: Process) -> None:
+        """It gave a sign of life, and the watch saw it; no time has passed since."""
+
+        def seen() -> bool:
+            self.watch.look()
+            return process.silent_s == 0.0
+
+        await eventually(seen, message="no sign of life")
+
+    def heard_last(self, process: Process) -> None:
+        """It gives no more; what it gave before is heard."""
+        process.gave_sign()
+        process.silent_s = 0.0
+
+    def pass_time(self, seconds: int) -> None:
+        """With a look in each second, as the supervisor has them."""
+        for _ in range(seconds):
+            self.now += 1.0
+            self.watch.look()
 
     async def reap(self) -> None:
         while True:
@@ -149,3 +186,97 @@ async def test_a_reload_that_meets_a_stop_ends_with_a_reason(one: Supervising) -
         await one.operations.reload(stop)
     assert one.operations.running is None
     assert one.pool.started == 3, "two, and the one that took the first one's place"
+
+
+WATCHED = 'watchdog_timeout = "30s"\nwatchdog_grace = "100ms"'
+
+
+async def test_a_stopped_process_is_ended_and_another_takes_its_place(one: Supervising) -> None:
+    one.apply(WATCHED)
+    stopped = await one.ready()
+    await one.heard(stopped)
+    stopped.signal(signal.SIGSTOP)
+    await eventually(lambda: _state_of(stopped) == "T")
+    one.heard_last(stopped)
+    one.pass_time(29)
+    assert await one.ready() is stopped, "it has a second left"
+    said = "gave no sign of life for 29 s; it was stopped by a signal"
+    assert (silence_of(stopped) or "").endswith(said)
+    one.pass_time(1)
+    assert (stopped.state, one.pool.frozen) == (State.DRAINING, 1)
+    assert "it was stopped by a signal" in (one.pool.places[0].reason or "")
+    await eventually(lambda: stopped not in one.pool.processes, message="it does not get SIGTERM; SIGKILL it does")
+    assert stopped.exit_code.result() == -signal.SIGKILL
+    assert (await one.ready()).pid != stopped.pid
+    assert (one.pool.started, one.pool.killed) == (2, 0), "a supervisor that did its duty does not end with 1"
+
+
+def _state_of(process: Process) -> str | None:
+    process.look()
+    return process.usage.state if process.usage is not None else None
+
+
+async def test_a_draining_process_whose_loop_hangs_is_ended_and_not_replaced(one: Supervising, tmp_path: Path) -> None:
+    one.apply(WATCHED)
+    drains = await one.ready()
+    await one.operations.reload(_unheard)
+    await one.heard(drains)
+    (tmp_path / f"mute-{drains.number}").touch()
+    await eventually((tmp_path / f"muted-{drains.number}").exists)
+    one.heard_last(drains)
+    for _ in range(30):
+        await one.heard(await one.ready())
+        one.pass_time(1)
+    await eventually(lambda: drains not in one.pool.processes)
+    assert (one.pool.frozen, one.pool.started) == (1, 2)
+
+
+async def test_who_drains_or_loads_its_code_for_long_is_not_frozen(one: Supervising, tmp_path: Path) -> None:
+    one.apply(WATCHED)
+    drains = await one.ready()
+    (tmp_path / "mute-2").touch()  # no sign of life from its start
+    await one.operations.reload(_unheard)
+    for _ in range(40):
+        await one.heard(drains)
+        one.pass_time(1)
+    assert (await one.ready()).silent_s is None
+    assert (one.pool.frozen, len(one.pool.processes)) == (0, 2)
+
+
+async def test_a_process_that_is_not_ready_yet_has_as_long_as_it_may_take_to_be(
+    one: Supervising, tmp_path: Path
+) -> None:
+    one.apply(f'{WATCHED}\nlisten_timeout = "60s"')
+    await one.ready()
+    (tmp_path / "unready").touch()
+    await one.pool.add()
+    begins = one.pool.processes[1]
+    await one.heard(begins)
+    begins.signal(signal.SIGSTOP)
+    await eventually(lambda: _state_of(begins) == "T")
+    one.heard_last(begins)
+    for _ in range(59):
+        await one.heard(await one.ready())
+        one.pass_time(1)
+    assert begins.abandoned is False
+    one.pass_time(1)
+    assert begins.abandoned is True
+
+
+async def test_while_the_machine_slept_nobody_was_silent(one: Supervising) -> None:
+    one.apply(WATCHED)
+    process = await one.ready()
+    await one.heard(process)
+    process.signal(signal.SIGSTOP)
+    await eventually(lambda: _state_of(process) == "T")
+    one.heard_last(process)
+    one.now += 8 * 3600.0
+    one.watch.look()
+    assert (process.silent_s, process.abandoned) == (2.0, False)
+    process.signal(signal.SIGCONT)
+    await one.heard(process)
+    one.apply('watchdog_timeout = "0s"')
+    process.signal(signal.SIGSTOP)
+    one.pass_time(1000)
+    assert process.abandoned is False, "it is turned off"
+    process.signal(signal.SIGCONT)
