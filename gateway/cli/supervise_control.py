@@ -32,9 +32,8 @@ def status() -> None:
     print_facts(facts(found))
     print()
     print_table(COLUMNS, rows(found))
-    for process in found.processes:
-        if process.reason is not None:
-            say(f"{process.state}: {process.reason}")
+    for reason in reasons(found):
+        say(reason)
 
 
 @click.command(cls=GatewayCommand, context_settings={"ignore_unknown_options": True})
@@ -120,6 +119,11 @@ def facts(found: Status) -> dict[str, Any]:
     if found.logs_lost:
         shown["logs"] = f"{found.logs_lost} lines were lost: {found.logs_problem or 'over now'}"
     return shown
+
+
+def reasons(found: Status) -> list[str]:
+    """Why processes are not as they should be."""
+    return [f"{process.state}: {process.reason}" for process in found.processes if process.reason is not None]
 
 
 def rows(found: Status) -> list[list[Any]]:

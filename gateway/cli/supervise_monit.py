@@ -13,7 +13,7 @@ from gateway.cli.command import GatewayCommand
 from gateway.cli.errors import CliError, Exit
 from gateway.cli.output import console, for_people
 from gateway.cli.supervise_config import config_option, ecosystem_file, read_config
-from gateway.cli.supervise_control import COLUMNS, facts, rows, supervisor_status
+from gateway.cli.supervise_control import COLUMNS, facts, reasons, rows, supervisor_status
 from gateway.supervise.tail import last_lines
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _screen(eco: Ecosystem) -> Group:
     for process, row in zip(found.processes, rows(found), strict=True):
         style = {"ready": "green", "given up": "red"}.get(process.state, "yellow")
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row), style=style)
-    return Group(heading, Text(), table, Text(), *_last(eco.out_file, eco.error_file))
+    told = [Text(reason, style="yellow") for reason in reasons(found)]
+    return Group(heading, Text(), table, *told, Text(), *_last(eco.out_file, eco.error_file))
 
 
 def _last(*paths: Path | None) -> list[Text]:

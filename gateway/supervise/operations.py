@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from gateway.supervise.config import INSTANCES_MAX, ConfigError
+from gateway.supervise.growth import Growth
 from gateway.supervise.pool import NotReplaced, Place, Plan, Pool
 from gateway.supervise.process import Process, State
 
@@ -35,7 +36,7 @@ class Operations:
         self._pool = pool
         self._read_plan = read_plan
         self.running: str | None = None
-        self._too_low_told = False
+        self._too_low_told: int | None = None
         self._memory_not_before = 0.0
 
     async def scale(self, wanted: str, leave: Sequence[int], tell: Tell) -> int:
@@ -69,40 +70,50 @@ class Operations:
 
     async def replace_too_big(self) -> None:
         """Replace the biggest process above the mark, if there is one and nothing else is done."""
-        mark = self._pool.plan.ecosystem.memory_mark
+        eco = self._pool.plan.ecosystem
+        mark = eco.memory_mark
         if mark is None or self.running or self._pool.stopping or time.monotonic() < self._memory_not_before:
             return
         place = self._too_big(mark)
         if place is None or place.process is None:
             return
-        size = _size(place.process)
+        old = place.process
         async with self._alone("memory"):
-            log.warning("memory_mark_reached", number=place.process.number, rss_bytes=size, mark_bytes=mark)
+            log.warning("memory_mark_reached", number=old.number, rss_bytes=old.rss_bytes, mark_bytes=mark)
             try:
                 await self._pool.replace(place, "memory")
+                place.growth.replaced(old, eco)
             except NotReplaced as error:
                 self._memory_not_before = time.monotonic() + _AFTER_FAILURE_S
                 log.error("not_replaced", reason=str(error), next_try_in_s=_AFTER_FAILURE_S)
 
     def _too_big(self, mark: int) -> Place | None:
-        young_s = self._pool.plan.ecosystem.min_uptime_s
         found: list[tuple[int, Place]] = []
         for place in self._pool.places:
             process = place.process
-            if process is None or process.state is not State.READY or _size(process) <= mark:
+            if process is None or process.state is not State.READY:
                 continue
+            place.growth.see(process, mark)
             if (process.fresh_bytes or 0) > mark:
-                self._tell_too_low(process, mark)
-            elif process.uptime_s >= young_s and not place.still_leaving:
-                found.append((_size(process), place))
+                self._tell_too_low(
+                    process.fresh_bytes, mark, "a fresh process is above it already, so none is replaced"
+                )
+                continue
+            if place.growth.is_due(process, mark, self._pool.plan.ecosystem) and not place.still_leaving:
+                found.append((process.rss_bytes, place))
+                if place.growth.again:
+                    why = (
+                        "each process is soon above it, so replacing gains nothing; the next ones wait longer each time"
+                    )
+                    self._tell_too_low(process.rss_bytes, mark, why)
         return max(found, key=lambda one: one[0])[1] if found else None
 
-    def _tell_too_low(self, process: Process, mark: int) -> None:
-        """Another process in its place would be as big."""
-        if not self._too_low_told:
-            self._too_low_told = True
-            fix = "raise max_memory_restart: a fresh process is above it already, so none is replaced"
-            log.error("memory_mark_too_low", rss_bytes=process.fresh_bytes, mark_bytes=mark, fix=fix)
+    def _tell_too_low(self, size: int | None, mark: int, why: str) -> None:
+        """Another process in its place would be as big. Said once of each mark."""
+        if self._too_low_told != mark:
+            self._too_low_told = mark
+            fix = f"raise max_memory_restart above {(size or 0) // 1024**2 + 1}M: {why}"
+            log.error("memory_mark_too_low", rss_bytes=size, mark_bytes=mark, fix=fix)
 
     async def _grow(self, number: int, tell: Tell) -> None:
         limit_s = self._pool.plan.ecosystem.listen_timeout_s
@@ -147,7 +158,8 @@ class Operations:
                 number = len(self._pool.places)
                 raise OperationFailed(f"{done} of {number} replaced, then {error}. The old ones go on.") from error
             done += 1
-            place.crashes = self._pool.no_crashes()  # those before were of other code, or another configuration
+            # Those before were of other code, or another configuration.
+            place.crashes, place.growth = self._pool.no_crashes(), Growth()
             tell(f"process {new.number} is ready" + (f", process {old.number} drains" if old else ""))
             if pause_s is not None and old is not None:
                 await asyncio.wait([old.exit_code])
@@ -185,7 +197,3 @@ def _number(wanted: str, before: int) -> int:
     if not 1 <= number <= INSTANCES_MAX:
         raise OperationFailed(f"{number} is not from 1 to {INSTANCES_MAX}; to end all: gateway supervise stop")
     return number
-
-
-def _size(process: Process) -> int:
-    return process.usage.rss_bytes if process.usage is not None else 0

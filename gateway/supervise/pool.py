@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from gateway.supervise.config import Ecosystem
+from gateway.supervise.growth import Growth
 from gateway.supervise.logs import LogFiles
 from gateway.supervise.process import Ended, Process, Program, State
 from gateway.supervise.restarts import Restarts
@@ -39,6 +40,7 @@ class Place:
     ``before``: what ``process`` replaced."""
 
     crashes: Restarts
+    growth: Growth = field(default_factory=Growth)
     process: Process | None = None
     before: Process | None = None
     restarts: int = 0

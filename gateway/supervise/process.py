@@ -78,6 +78,7 @@ class Process:
         self.usage: Usage | None = None
         self.cpu_percent: float | None = None
         self.fresh_bytes: int | None = None  # resident when it became ready
+        self.grown_after_s: float | None = None  # uptime when it was above the mark; written by growth.Growth
         self.busy: int | None = None
         self.slots: int | None = None
         self.takers: list[LineTaker] = []
@@ -140,6 +141,11 @@ class Process:
     @property
     def uptime_s(self) -> float:
         return time.monotonic() - self.started_at
+
+    @property
+    def rss_bytes(self) -> int:
+        """0: not known."""
+        return self.usage.rss_bytes if self.usage is not None else 0
 
     @property
     def last_words(self) -> str:

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.supervise import messages
+from gateway.supervise.config import Ecosystem
 from gateway.supervise.merge import LABEL, merged
 from gateway.supervise.pool import Place, Pool
 from gateway.supervise.process import Process
@@ -46,7 +47,7 @@ class Scrapes:
         """All places and draining processes, by number; waiting jobs by queue."""
         waiting = await self.look()
         places = {place.process: place for place in self._pool.places if place.process is not None}
-        found = [_shown(process, places.get(process)) for process in self._pool.processes]
+        found = [_shown(process, places.get(process), self._pool.plan.ecosystem) for process in self._pool.processes]
         found.sort(key=lambda one: one.number)
         return found + [_absent(place) for place in self._pool.places if place.process is None], waiting
 
@@ -97,7 +98,8 @@ def _read(process: Process, text: str, waiting: dict[str, int]) -> None:
     process.busy, process.slots = busy, slots
 
 
-def _shown(process: Process, place: Place | None) -> messages.Process:
+def _shown(process: Process, place: Place | None, eco: Ecosystem) -> messages.Process:
+    grown = place.growth.reason(process, eco) if place is not None else None
     return messages.Process(
         number=process.number,
         state=process.state.value,
@@ -109,7 +111,7 @@ def _shown(process: Process, place: Place | None) -> messages.Process:
         cpu_percent=None if process.cpu_percent is None else round(process.cpu_percent, 1),
         busy=process.busy,
         slots=process.slots,
-        reason=silence_of(process),
+        reason=silence_of(process) or grown,
     )
 
 

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from gateway.supervise.config import read_ecosystem
@@ -19,6 +21,7 @@ from gateway.supervise.operations import OperationFailed, Operations, Refused
 from gateway.supervise.pool import Plan, Pool
 from gateway.supervise.process import Process, Program, State
 from gateway.supervise.pulse import Watch, silence_of
+from gateway.supervise.scrapes import Scrapes
 from tests.support.eventually import eventually
 
 # Ready at once, unless there is a file "unready"; it drains until SIGTERM, as one with a long job. It gives signs of
@@ -280,3 +283,72 @@ async def test_while_the_machine_slept_nobody_was_silent(one: Supervising) -> No
     one.pass_time(1000)
     assert process.abandoned is False, "it is turned off"
     process.signal(signal.SIGCONT)
+
+
+SIZE = 'max_memory_restart = "100M"\nmin_uptime = "30s"'
+_MIB = 1024**2
+
+
+class Grown:
+    """Processes that are as old and as big as a test says."""
+
+    def __init__(self, one: Supervising) -> None:
+        self.one = one
+
+    async def is_replaced(self, uptime_s: float, size_mib: int) -> bool:
+        """At this age and size."""
+        process = await self.one.ready()
+        assert process.usage is not None
+        process.started_at = time.monotonic() - uptime_s
+        process.fresh_bytes = 50 * _MIB
+        process.usage = msgspec.structs.replace(process.usage, rss_bytes=size_mib * _MIB)
+        await self.one.operations.replace_too_big()
+        after = await self.one.ready()
+        if after is process:
+            return False
+        process.signal(signal.SIGTERM)
+        await eventually(lambda: process not in self.one.pool.processes)
+        return True
+
+    async def said(self) -> str:
+        """What `status` says of it."""
+        ((shown,), _) = await Scrapes(self.one.pool).processes()
+        return shown.reason or ""
+
+
+async def test_a_size_that_is_soon_there_again_is_replaced_ever_less_often_and_said(
+    one: Supervising, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one.apply(SIZE)
+    grown = Grown(one)
+    assert await grown.is_replaced(31, 120)
+    assert not await grown.is_replaced(31, 120), "as big as the one before: 60 s"
+    assert await grown.said() == (
+        "process 2 has 120M, max_memory_restart is 100M, as 1 before it had: replaced in 29 s, at 150M at once. "
+        "Raise the mark"
+    )
+    assert await grown.is_replaced(61, 121)
+    assert not await grown.is_replaced(119, 120)
+    assert await grown.is_replaced(121, 120)
+    logged = capsys.readouterr().out
+    assert logged.count("memory_mark_too_low") == 1
+    assert "raise max_memory_restart above 122M" in logged
+    drains = await one.ready()
+    assert await one.operations.reload(_unheard) == 1
+    drains.signal(signal.SIGTERM)
+    await eventually(lambda: drains not in one.pool.processes)
+    assert await grown.said() == ""
+    assert await grown.is_replaced(31, 120), "a reload begins anew"
+
+
+async def test_a_leak_is_replaced_each_time_it_reaches_the_mark(one: Supervising) -> None:
+    one.apply(SIZE)
+    grown = Grown(one)
+    for _ in range(3):
+        assert not await grown.is_replaced(3_000, 99)
+        assert await grown.is_replaced(3_001, 101)
+    assert await grown.is_replaced(40, 101), "the first that is there soon"
+    assert not await grown.is_replaced(29, 151), "min_uptime holds always"
+    assert await grown.is_replaced(31, 151), "it goes on growing, so no pause holds"
+    assert one.pool.places[0].growth.again == 2
+    assert not await grown.is_replaced(100, 101)
