@@ -25,6 +25,7 @@ from gateway.jobs.policy import QueuePolicy, StallPolicy
 from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry, Task, TaskContext
+from gateway.jobs.reporter import Reporter
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
@@ -58,7 +59,7 @@ class Rig:
         stalls = StallPolicy()
         self.store = Store(pool, "bench", stalls.lease_ms)
         self.dispatcher = Dispatcher(DirectBroker(self.store), events)
-        self.executor = Executor(registry, self.store, self.dispatcher, events)
+        self.executor = Executor(registry, self.store, self.dispatcher, events, Reporter(pool, events))
         self.leases = LeaseKeeper(self.executor, self.store, self.dispatcher, stalls)
         self.engine = Engine(registry, self.store, Records(pool), self.dispatcher, UniqueJobs(pool, self.store))
         self.worker = QueueWorker(policy, self.dispatcher, self.executor, events)

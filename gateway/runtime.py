@@ -41,6 +41,7 @@ from gateway.jobs.presence import Identity, Presence
 from gateway.jobs.records import Records
 from gateway.jobs.redis_link import RedisLink, RedisUse
 from gateway.jobs.registry import Registry
+from gateway.jobs.reporter import Reporter
 from gateway.jobs.scheduler import Scheduler
 from gateway.jobs.schedules import Schedules
 from gateway.jobs.store import Store
@@ -106,6 +107,7 @@ class Runtime:
         )
         self._store = Store(pool, self.replica_id, self._stalls.lease_ms, self._vital)
         self.records = Records(pool)
+        self._reporter = Reporter(pool, self.events)
         self._groups = Groups(pool, self._registry)
         self.dispatcher = Dispatcher(DirectBroker(self._store), self.events, self._groups)
         self.engine = Engine(self._registry, self._store, self.records, self.dispatcher, UniqueJobs(pool, self._store))
@@ -163,7 +165,7 @@ class Runtime:
             return ()
         names = self.settings.queue_names
         policies = self._registry.queues if names is None else self._registry.queues_named(names)
-        executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events)
+        executor = self._executor = Executor(self._registry, self._store, self.dispatcher, self.events, self._reporter)
         return tuple(QueueWorker(policy, self.dispatcher, executor, self.events) for policy in policies)
 
     def _slots(self) -> dict[str, Slots]:
@@ -273,6 +275,7 @@ class Runtime:
         if not self.workers:
             return components
         components += [component for feature in self.features for component in feature.components]
+        components.append(self._reporter)  # stops after the workers: their last words
         components += [LeaseKeeper(self._executor, self._store, self.dispatcher, self._stalls), *self.workers]
         return components
 

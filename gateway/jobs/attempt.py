@@ -14,6 +14,8 @@ import structlog
 from gateway.infra.tracing import Attributes, set_origin, span, tracing
 from gateway.jobs.errors import Cancel, Snooze, TaskSignal
 from gateway.jobs.job import ClaimedJob
+from gateway.jobs.report import Report
+from gateway.jobs.reporter import Reporter
 
 CANCEL_GRACE_S = 5.0  # how long a cancelled task may take to end; after that its slot goes on without it
 
@@ -32,6 +34,8 @@ class Attempt:
     worker: str
     timeout_s: float
     lease_ends: float
+    reporter: Reporter
+    progress_after_s: float = 0.0
     cause: str | None = None
     reason: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -39,6 +43,7 @@ class Attempt:
     _task: asyncio.Task[Any] | None = None
     _ended: asyncio.Future[None] | None = None
     _timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    _report: Report | None = None  # most jobs have nothing to report
     _irrevocable: bool = False
     _given_up: bool = False  # it was cancelled and does not end: nobody waits for it any longer
 
@@ -54,6 +59,29 @@ class Attempt:
         """What the attempt is for has happened; what is left is to record it, which neither the time limit nor a stop
         may cut."""
         self._irrevocable = True
+
+    async def progress(self, percent: float | None, stage: str | None = None) -> None:
+        """See ``TaskContext``."""
+        report = self._own_report()
+        report.reach(percent, stage)
+        self.reporter.changed(report, self.started + self.progress_after_s)
+        await asyncio.sleep(0)  # a loop that reports leaves the others their turn, and can be cut
+
+    def log(self, text: str) -> None:
+        """See ``TaskContext``."""
+        report = self._own_report()
+        report.log(text)
+        self.reporter.changed(report)
+
+    def _own_report(self) -> Report:
+        if self._report is None:
+            self._report = Report(self.job)
+        return self._report
+
+    def close_report(self, *, held: bool, completed: bool) -> None:
+        """The attempt is over. ``held``: by its settlement."""
+        if self._report is not None:
+            self.reporter.close(self._report, held=held, needless=completed and self.progress_after_s > 0)
 
     def cancel(self, cause: str, reason: str = "") -> None:
         """Have the task end. Does nothing when it has ended, is ending, or may not be cut any more."""

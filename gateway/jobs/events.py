@@ -46,7 +46,16 @@ class RateLimited(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float
 
 
-Event = JobSettled | JobStalled | BrokerChanged | RateLimited
+class JobReported(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running attempt said of itself is in the ledger. ``progress``: stage and percent; None: it wrote lines of
+    its log only."""
+
+    job_id: str
+    queue: str
+    progress: tuple[str | None, int | None] | None
+
+
+Event = JobSettled | JobReported | JobStalled | BrokerChanged | RateLimited
 Listener = Callable[[Event], None]
 
 

@@ -26,6 +26,7 @@ from gateway.jobs.job import ClaimedJob, Inserted, JobState
 from gateway.jobs.outcomes import Cause, Ended, Moment
 from gateway.jobs.policy import QueuePolicy
 from gateway.jobs.registry import Registry
+from gateway.jobs.reporter import Reporter
 from gateway.jobs.settler import Settler
 from gateway.jobs.store import Store
 
@@ -35,7 +36,9 @@ _UNKNOWN_TASK_REST_S = 30.0  # another replica, newer than this one, may know th
 
 
 class Executor:
-    def __init__(self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, dispatcher: Dispatcher, events: Events, reporter: Reporter
+    ) -> None:
         self.running: dict[tuple[UUID, int], Attempt] = {}  # until they are settled: their leases are renewed
         self._performing: Counter[str] = Counter()  # by queue
         self._settling: defaultdict[str, set[asyncio.Future[Any]]] = defaultdict(set)  # by queue: their last steps
@@ -43,6 +46,7 @@ class Executor:
         self._store = store
         self._dispatcher = dispatcher
         self._events = events
+        self._reporter = reporter
         self._settler = Settler(store)
         self._random = random.Random()  # noqa: S311  spreads retries, protects nothing
 
@@ -59,6 +63,7 @@ class Executor:
             worker=self._store.worker,
             timeout_s=policy.timeout_s,
             lease_ends=asked + self._store.lease_ms / 1000,
+            reporter=self._reporter,
         )
         self.running[job.id, job.fence] = attempt
         self._performing[job.queue] += 1
@@ -108,6 +113,7 @@ class Executor:
             return outcomes.not_begun(outcomes.signalled(job, policy, self._moment(), rest))
         except msgspec.ValidationError as error:
             return outcomes.signalled(job, policy, self._moment(), Fail(f"its arguments do not fit: {error}"))
+        attempt.progress_after_s = task.progress_after_s
         return await self._call(attempt, policy, task.perform(args, attempt))
 
     async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Coroutine[Any, Any, object]) -> Ended:
@@ -185,6 +191,7 @@ class Executor:
 
     def _publish(self, attempt: Attempt, ended: Ended, settled: Inserted | None) -> None:
         job = attempt.job
+        attempt.close_report(held=settled is not None, completed=ended.kind == "completed")
         if settled is None:
             log.warning("lease_lost", **log_fields(attempt.job), attempt=job.attempt, outcome=ended.kind)
         self._events.publish(

@@ -18,6 +18,7 @@ from gateway.jobs.history import History
 from gateway.jobs.job import JobRecord, JobState
 from gateway.jobs.operations import Operations
 from gateway.jobs.records import Records
+from gateway.jobs.reporter import JobReport, Reports
 from gateway.jobs.search import Found, JobFilter, Search
 from gateway.jobs.store import SQL, Row, Store, inserted
 
@@ -59,6 +60,7 @@ class Inspector:
         self.search = Search(pool, Records(pool))
         self.operations = Operations(pool, self.search, dispatcher)
         self.history = History(pool)
+        self._reports = Reports(pool)
         self._pool = pool
         self._engine = engine
         self._store = store
@@ -75,6 +77,10 @@ class Inspector:
     async def links(self, job_id: UUID) -> Links:
         row = await self._pool.fetchrow(SQL["replay_links"], job_id, _REPLAYS_SHOWN)
         return Links(replay_of=row["replay_of"], replays=row["replays"]) if row else Links(replay_of=None, replays=[])
+
+    async def report(self, job_id: UUID) -> JobReport:
+        """What the job's attempts said of themselves, as far as it is kept."""
+        return await self._reports.read(job_id)
 
     async def promote(self, job_id: UUID) -> JobRecord:
         """A delayed job waits now. Raises ``JobNotFound`` and ``WrongState``."""

@@ -28,6 +28,19 @@ class TaskContext(Protocol):
         """Say that the work has been done and only its record is left: from now on nothing cuts the attempt."""
         ...
 
+    async def progress(self, percent: float | None, stage: str | None = None) -> None:
+        """Say how far the work is, 0 to 100 (None: nobody knows how much there is), and what is being done.
+
+        May be called as often as one likes: the last value of each half second is kept, and shown to people (BullMQ:
+        ``updateProgress``). Never fails; a place where the attempt may be cut.
+        """
+        ...
+
+    def log(self, text: str) -> None:
+        """Add a line to the job's own log, which people read beside it (BullMQ: ``log``). Secrets are masked; the
+        newest 200 lines of an attempt are kept, 1,000 characters of each. Says nothing that people or models wrote."""
+        ...
+
     def still_held(self) -> bool:
         """False once this process learned that its lease is gone; the task is cancelled right after."""
         ...
@@ -37,6 +50,8 @@ class TaskContext(Protocol):
 class Task(Generic[A]):
     """A task: ``perform(argument, context)`` returns a JSON-able result, or raises (see ``errors``).
 
+    ``progress_after_s``: how long its attempts run until their progress is worth keeping; those that complete sooner
+    report by their end alone.
     ``no_replay``: why its jobs cannot be repeated with another argument, and what to do instead; None: they can.
     """
 
@@ -44,6 +59,7 @@ class Task(Generic[A]):
     queue: str
     args: type[A]
     perform: Callable[[A, TaskContext], Coroutine[Any, Any, Any]]
+    progress_after_s: float = 0.0
     no_replay: str | None = None
 
 

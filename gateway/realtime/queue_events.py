@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from gateway.infra.loops import Loop
-from gateway.jobs.events import BrokerChanged, Event, Events, JobSettled, JobStalled
+from gateway.jobs.events import BrokerChanged, Event, Events, JobReported, JobSettled, JobStalled
 from gateway.jobs.job import JobState
 from gateway.realtime.channel import Channel, Topic
 from gateway.realtime.publisher import LogPublisher
@@ -36,6 +36,7 @@ class QueueEvents:
         self._queues = tuple(queues)
         self._follow = frozenset(follow)
         self._sums: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by queue: attempts by how they ended
+        self._reported: Counter[str] = Counter()  # by queue: attempts that said how far they are
         self._loop = Loop(self.name, self._tell)
         events.subscribe(self._on_event)
 
@@ -56,6 +57,11 @@ class QueueEvents:
                 self._sums[queue]["stalled"] += 1
                 if queue in self._follow and state in _ENDS:
                     self._end(event.job_id, _ENDS[state], state)
+            case JobReported(job_id=job_id, queue=queue, progress=progress):
+                self._reported[queue] += 1
+                if queue in self._follow and progress is not None:
+                    fields = {"jobId": job_id, "progress": {"stage": progress[0], "percent": progress[1]}}
+                    self._publisher.hint((Channel(Topic.JOB, job_id),), "job:progress", fields)
             case BrokerChanged(mode=mode, reason=reason):
                 for queue in self._queues:
                     fields = {"queue": queue, "mode": mode, "reason": reason}
@@ -67,8 +73,9 @@ class QueueEvents:
         self._publisher.hint((Channel(Topic.JOB, job_id),), kind, {"jobId": job_id, "state": state})
 
     async def _tell(self) -> float:
-        for queue, ended in self._sums.items():
-            fields = {"queue": queue, "ended": dict(ended)}
+        for queue in dict.fromkeys([*self._sums, *self._reported]):
+            fields = {"queue": queue, "ended": dict(self._sums[queue]), "reported": self._reported[queue]}
             self._publisher.hint((Channel(Topic.QUEUE, queue),), "queue:jobs", fields)
         self._sums.clear()
+        self._reported.clear()
         return SUM_S

@@ -30,6 +30,7 @@ from gateway.jobs.policy import QueuePolicy, RateLimit, Retention, StallPolicy
 from gateway.jobs.records import Records
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.registry import Registry, Task, TaskContext
+from gateway.jobs.reporter import Reporter
 from gateway.jobs.store import Store
 from gateway.jobs.unique import UniqueJobs
 from gateway.jobs.worker import QueueWorker
@@ -133,7 +134,8 @@ async def replica(
     if clients:
         dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id(), registry.queue_names))
     await dispatcher.start()
-    executor = Executor(registry, store, dispatcher, events)
+    reporter = Reporter(pool, events)
+    executor = Executor(registry, store, dispatcher, events, reporter)
     keeper = Keeper(registry, store, records, dispatcher, events)
     engine = Engine(registry, store, records, dispatcher, UniqueJobs(pool, store))
     inspector = Inspector(pool, engine, store, dispatcher)
@@ -158,6 +160,7 @@ async def replica(
         script=script,
     )
     await made.leases.start()
+    await reporter.start()
     if maintain:
         await made.maintenance.start()
     try:
@@ -166,6 +169,7 @@ async def replica(
         await asyncio.gather(*(worker.stop() for worker in made.workers))
         await made.maintenance.stop()
         await made.leases.stop()
+        await reporter.stop()
         await groups.stop()
         await dispatcher.stop()
         for client in clients:
