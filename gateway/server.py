@@ -27,7 +27,7 @@ from gateway.runtime import DevOptions, Runtime
 from gateway.settings import Settings
 from gateway.supervise.child import Inherited
 from gateway.web.http_protocol import ConnectionsState, HttpProtocol
-from gateway.web.metrics_of_all import MetricsOfAll
+from gateway.web.shared_port import SharedPort
 from gateway.web.socket_protocol import MESSAGE_MAX_BYTES, SocketProtocol
 
 __all__ = ["DevOptions", "serve"]
@@ -101,7 +101,7 @@ async def serve(
     app = create_app(runtime)
     server = Server(
         uvicorn.Config(
-            app if inherited is None else MetricsOfAll(app, inherited),
+            app if inherited is None else SharedPort(app, inherited),
             http=HttpProtocol,
             ws=SocketProtocol,
             ws_max_size=MESSAGE_MAX_BYTES,

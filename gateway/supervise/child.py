@@ -22,6 +22,7 @@ import msgspec
 from gateway.supervise.messages import LINE_MAX_BYTES, Line, Request
 
 METRICS_TIMEOUT_S = 5.0
+READY_TIMEOUT_S = 2.0  # probes of balancers seldom wait longer
 BEAT_S = 1.0
 
 
@@ -119,16 +120,26 @@ class Inherited:
 
     async def metrics_of_all(self) -> bytes:
         """All processes' metrics in one exposition. Raises ``SupervisorAway``."""
+        answer = await self._ask(Request(do="metrics"), METRICS_TIMEOUT_S)
+        if not isinstance(answer.done, str):
+            raise SupervisorAway(answer.error or json.dumps(answer.done))
+        return answer.done.encode()
+
+    async def another_is_ready(self) -> bool:
+        """Is any process behind the shared port ready now? Raises ``SupervisorAway``."""
+        answer = await self._ask(Request(do="ready"), READY_TIMEOUT_S)
+        if not isinstance(answer.done, bool):
+            raise SupervisorAway(answer.error or json.dumps(answer.done))
+        return answer.done
+
+    async def _ask(self, request: Request, timeout_s: float) -> Line:
         try:
-            async with asyncio.timeout(METRICS_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 reader, writer = await asyncio.open_unix_connection(self.control, limit=LINE_MAX_BYTES)
                 try:
-                    writer.write(Request(do="metrics").encoded())
-                    answer = Line.decoded(await reader.readline())
+                    writer.write(request.encoded())
+                    return Line.decoded(await reader.readline())
                 finally:
                     writer.close()
         except (OSError, TimeoutError, ValueError) as error:
             raise SupervisorAway(f"the supervisor does not answer: {error or type(error).__name__}") from error
-        if not isinstance(answer.done, str):
-            raise SupervisorAway(answer.error or json.dumps(answer.done))
-        return answer.done.encode()

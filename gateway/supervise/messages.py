@@ -8,7 +8,7 @@ import msgspec
 
 LINE_MAX_BYTES = 16 * 1024 * 1024  # the metrics of many processes are the longest
 
-Verb = Literal["status", "scale", "reload", "restart", "stop", "metrics"]
+Verb = Literal["status", "scale", "reload", "restart", "stop", "metrics", "ready"]
 
 
 class ProtocolError(ValueError):

@@ -17,6 +17,7 @@ from gateway.supervise.process import Process
 from gateway.supervise.pulse import silence_of
 
 _TIMEOUT_S = 2.0
+_READY_TIMEOUT_S = 1.5  # below child.READY_TIMEOUT_S
 
 
 class Scrapes:
@@ -31,6 +32,26 @@ class Scrapes:
         texts = await self._texts(processes)
         found = {str(one.number): text for one, text in zip(processes, texts, strict=True) if text is not None}
         return merged(found, self._own()).decode()
+
+    async def any_ready(self) -> bool:
+        """Does a process that is on the shared port say that it is ready?"""
+        asking = [asyncio.create_task(self._is_ready(process)) for process in self._pool.ready]
+        try:
+            for answer in asyncio.as_completed(asking):
+                if await answer:
+                    return True
+            return False
+        finally:
+            for one in asking:
+                one.cancel()
+
+    async def _is_ready(self, process: Process) -> bool:
+        try:
+            url = f"{process.url}/health/ready"
+            answer = await self._pool.client.get(url, timeout=_READY_TIMEOUT_S, headers={"Connection": "close"})
+        except httpx.TransportError:
+            return False
+        return answer.is_success
 
     async def look(self) -> dict[str, int]:
         """Refresh ``busy`` and ``slots`` of all processes; answers waiting jobs by queue."""

@@ -125,8 +125,8 @@ class Supervisor:
         match request.do:
             case "status":
                 return msgspec.to_builtins(await self._status())
-            case "metrics":
-                return await self._scrapes.metrics()
+            case "metrics" | "ready":
+                return await (self._scrapes.metrics() if request.do == "metrics" else self._scrapes.any_ready())
             case "scale":
                 await self._scrapes.look()
                 return await self._operations.scale(request.to or "", request.leave, tell)

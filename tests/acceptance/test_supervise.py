@@ -120,6 +120,7 @@ async def test_a_reload_under_load_refuses_nothing_and_loses_nothing(
         seen = len(made.recipients)
         await eventually(lambda: len(made.recipients) > seen + 20)
     assert made.refused == {}
+    assert made.asked > 5
     assert {one.pid for one in await supervised.ready(2)}.isdisjoint(before)
     await all_sent_once(ledger, smtp, made.recipients)
 
@@ -408,7 +409,8 @@ async def test_five_reloads_under_load_refuse_nothing_and_lose_nothing(
         for _ in range(5):
             await supervised.ask(Request(do="reload"))
     assert made.refused == {}
-    print(f"{len(made.recipients)} mails over 5 reloads, the longest request took {made.longest_s:.2f} s")  # noqa: T201
+    done = f"{len(made.recipients)} mails and {made.asked} probes over 5 reloads"
+    print(f"{done}, the longest request took {made.longest_s:.2f} s")  # noqa: T201
     await supervised.ready(2)
     await all_sent_once(ledger, smtp, made.recipients)
 

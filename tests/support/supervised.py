@@ -129,12 +129,14 @@ class Supervised:
 
 
 class Load:
-    """Mails submitted by several clients over connections that are kept; ``refused``: whatever was no 202."""
+    """Mails submitted by several clients over connections that are kept, and a balancer that asks over one whether the
+    port is ready. ``refused``: whatever was no 202, or not ready; ``asked``: how often the balancer did."""
 
     def __init__(self) -> None:
         self.recipients: list[str] = []
         self.refused: Counter[str] = Counter()
         self.longest_s = 0.0
+        self.asked = 0
 
 
 @asynccontextmanager
@@ -164,12 +166,29 @@ async def load(url: str, clients: int = 4, **fields: Any) -> AsyncIterator[Load]
         async with httpx.AsyncClient(headers=bearer(token("user")), timeout=30, trust_env=False) as http:
             await submit(http)
 
-    tasks = [asyncio.create_task(one_client()) for _ in range(clients)]
+    tasks = [
+        asyncio.create_task(_balance(url, made, over)),
+        *(asyncio.create_task(one_client()) for _ in range(clients)),
+    ]
     try:
         yield made
     finally:
         over.set()
         await asyncio.gather(*tasks)
+
+
+async def _balance(url: str, made: Load, over: asyncio.Event) -> None:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+        while not over.is_set():
+            try:
+                answer = await http.get(f"{url}/health/ready")
+            except httpx.TransportError as error:
+                made.refused[f"readiness: {error!r}"] += 1
+                continue
+            made.asked += 1
+            if answer.status_code != 200:
+                made.refused[f"readiness: {answer.text[:200]}"] += 1
+            await asyncio.sleep(0.05)
 
 
 def values(text: str) -> Values:
