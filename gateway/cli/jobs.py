@@ -63,19 +63,31 @@ def list_jobs(since: str | None, limit: int, **wanted: str | None) -> None:
 @jobs.command("show")
 @click.argument("job_id", metavar="ID")
 def show_job(job_id: str) -> None:
-    """One job: argument, result, errors of its attempts."""
+    """One job: argument, result, progress, errors of its attempts, its log."""
     with connected() as client:
         job = client.get(f"{PATH}/{segment(job_id)}")["data"]
     if invocation().json:
         return print_json(job)
     why = "; ".join(why["message"] for why in job.pop("whyWaiting")) or None
-    print_facts({name: value for name, value in job.items() if name != "errors"} | {"waiting because": why})
+    told = {name: value for name, value in job.items() if name not in ("errors", "logs", "logsDropped", "progress")}
+    print_facts(told | {"progress": _progress(job["progress"]), "waiting because": why})
     for error in job["errors"]:
         print(f"attempt {error['attempt']}  {error['at']}  {error['kind']}: {error['error']}")
+    if job["logsDropped"]:
+        print(f"log: {job['logsDropped']} lines before these are not kept")
+    for line in job["logs"]:
+        print(f"log {line['attempt']}  {line['at']}  {line['text']}")
 
 
 for command in (retry_jobs, cancel_jobs, promote_jobs, remove_jobs, replay_job):
     jobs.add_command(command)
+
+
+def _progress(progress: dict[str, Any] | None) -> str | None:
+    if progress is None:
+        return None
+    percent = None if progress["percent"] is None else f"{progress['percent']} %"
+    return " ".join(word for word in (percent, progress["stage"]) if word)
 
 
 def _row(job: dict[str, Any]) -> list[Any]:

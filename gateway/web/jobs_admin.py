@@ -109,7 +109,7 @@ class JobsAdmin(Controller):
         jobs, page = await search_jobs(platform, queue_of(platform, query), query)
         return _success(jobs, page=page)
 
-    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, errors of its attempts, why it waits")
+    @get("/{job_id:str}", opt=READ, summary="One job: argument, result, progress, attempts, logs, why it waits")
     async def show_job(self, request: AdminRequest, platform: ThePlatform, job_id: FromPath[str]) -> dict[str, Any]:
         """Beside it ``links``: which job it repeats, and which repeat it. Without ``admin:content`` what people and
         models wrote is masked, and secrets are."""

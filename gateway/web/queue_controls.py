@@ -16,6 +16,7 @@ from gateway.feature import Platform, ThePlatform
 from gateway.jobs.controls import Controls
 from gateway.jobs.job import JobRecord
 from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX, QueuePolicy
+from gateway.jobs.reporter import JobLogLine, JobProgress
 from gateway.jobs.waiting import Hindrance, Waiting
 from gateway.web.queues_schemas import (
     JobDetail,
@@ -90,9 +91,14 @@ class QueueDetail(QueueView, frozen=True, kw_only=True, rename="camel"):
 
 
 class WaitingJobDetail(JobDetail, frozen=True, kw_only=True, rename="camel"):
-    """``why_waiting`` is empty for a job that neither waits nor is delayed."""
+    """``why_waiting`` is empty for a job that neither waits nor is delayed. ``progress``: the last that an attempt
+    said, None: none did. ``logs``: the newest lines of its attempts, oldest first; ``logs_dropped``: how many more
+    there were."""
 
     why_waiting: list[Hindrance]
+    progress: JobProgress | None
+    logs: list[JobLogLine]
+    logs_dropped: int
 
 
 async def queue_detail(platform: Platform, queue: str) -> QueueDetail:
@@ -115,7 +121,14 @@ async def waiting_job_detail(platform: Platform, job: JobRecord) -> WaitingJobDe
     if job.queue in engine.registry.queue_names:  # a queue of another version's is nobody's here
         status, replicas = await engine.queue_status(job.queue), await engine.replicas()
         why = await Waiting(platform.pool).of_job(job, status, replicas)
-    return WaitingJobDetail(**msgspec.structs.asdict(job_detail(job)), why_waiting=why)
+    report = await platform.inspector.report(job.id)
+    return WaitingJobDetail(
+        **msgspec.structs.asdict(job_detail(job)),
+        why_waiting=why,
+        progress=report.progress,
+        logs=report.lines,
+        logs_dropped=report.dropped,
+    )
 
 
 def _retention(policy: QueuePolicy) -> RetentionView:

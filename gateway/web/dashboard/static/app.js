@@ -83,14 +83,21 @@ function titles(root) {
 function replace(mine, theirs) {
   const news = mine.hasAttribute("data-tell") && told(mine) !== told(theirs);
   const before = titles(mine);
+  const atEnd = mine.hasAttribute("data-end") && mine.scrollHeight - mine.scrollTop - mine.clientHeight < 8;
   mine.replaceChildren(...theirs.cloneNode(true).childNodes);
   mine.className = theirs.className;
   showTimes(mine);
+  if (atEnd) toEnd(mine);
   if (news) mine.classList.add("changed");
   if (mine.id === "banners" && titles(mine) !== before) byId("spoken").textContent = titles(mine);
 }
 
-const busy = (element) => element.contains(document.activeElement) || element.querySelector("details[open], input:checked") !== null;
+// A log is read from its end, and goes on there unless the reader went elsewhere.
+function toEnd(element) { element.scrollTop = element.scrollHeight; }
+for (const element of document.querySelectorAll("[data-end]")) toEnd(element);
+
+const held = (element) => element.contains(document.activeElement) && !document.activeElement.hasAttribute("data-end");
+const busy = (element) => held(element) || element.querySelector("details[open], input:checked") !== null;
 
 // Only what has a name on both pages is changed: nothing moves under the reader. Rows that are new are counted.
 function update(fresh) {
