@@ -1,4 +1,5 @@
-"""What of a job's argument people may see: secrets go by their key, what people wrote by the reader's role. Pure."""
+"""What of a job's argument people may see: secrets go by their key and by what they look like, what people wrote by the
+reader's role. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.infra.log import MASK
+from gateway.infra.log import MASK, without_secrets
 
 CONTENT_MASK: Final = "••• (your role may not read it)"
 DEEP_MASK: Final = "… (nested deeper than is shown)"
@@ -25,12 +26,14 @@ _CONTENT: Final = frozenset(
 
 
 def masked(value: Any, *, content: bool) -> Any:
-    """``value`` with secrets replaced, and what lies deeper than ``DEPTH_MAX`` levels; without ``content`` also what
-    people and models wrote."""
+    """``value`` with secrets replaced, whole ones and those within texts (a URL's password), and what lies deeper than
+    ``DEPTH_MAX`` levels; without ``content`` also what people and models wrote."""
     return _masked(value, content, DEPTH_MAX)
 
 
 def _masked(value: Any, content: bool, depth: int) -> Any:
+    if isinstance(value, str):
+        return without_secrets(value)
     if not isinstance(value, dict | list | tuple):
         return value
     if depth == 0:
@@ -64,16 +67,57 @@ def is_hidden(path: str, *, content: bool) -> bool:
     return any(is_secret(key) or (not content and key.lower() in _CONTENT) for key in path.split("."))
 
 
+class MaskLeft(ValueError):
+    """``path``: where a mask stands that hides nothing known."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path}: what it hides is not known")
+        self.path = path
+
+
 def unmasked(edited: Any, original: Any) -> Any:
-    """``edited`` with each mask that was left replaced by what it hides in ``original``."""
-    if edited in (MASK, CONTENT_MASK, DEEP_MASK):
-        return original
-    if isinstance(edited, dict) and isinstance(original, dict):
-        return {key: unmasked(inner, original.get(key)) for key, inner in edited.items()}
-    if isinstance(edited, list) and isinstance(original, list):
-        rest = [None] * max(0, len(edited) - len(original))
-        return [unmasked(inner, old) for inner, old in zip(edited, [*original, *rest], strict=False)]
+    """``edited`` with each mask that was left alone replaced by what it hides in ``original``. Raises ``MaskLeft`` for
+    one that is new, or stands in a text that was changed."""
+    return _unmasked(edited, original, ())
+
+
+def _unmasked(edited: Any, original: Any, path: tuple[str, ...]) -> Any:
+    if isinstance(edited, str):
+        return _unmasked_text(edited, original, path)
+    if len(path) > DEPTH_MAX:  # no mask was shown so deep
+        return edited
+    if isinstance(edited, dict):
+        known = original if isinstance(original, dict) else {}
+        return {key: _unmasked(inner, known.get(key), (*path, str(key))) for key, inner in edited.items()}
+    if isinstance(edited, list):
+        known_ones = _hidden_by(edited, original if isinstance(original, list) else [])
+        pairs = zip(edited, known_ones, strict=True)
+        return [_unmasked(inner, old, (*path, str(place))) for place, (inner, old) in enumerate(pairs)]
     return edited
+
+
+def _unmasked_text(edited: str, original: Any, path: tuple[str, ...]) -> Any:
+    if edited in (MASK, CONTENT_MASK, DEEP_MASK) and original is not None:
+        return original
+    if isinstance(original, str) and edited == without_secrets(original):
+        return original
+    if MASK in edited or DEEP_MASK in edited:
+        if isinstance(original, str) and without_secrets(original) == original and MASK in original:
+            return edited  # its own words
+        raise MaskLeft(".".join(path))
+    return edited
+
+
+def _hidden_by(edited: list[Any], originals: list[Any]) -> list[Any]:
+    """For each item the one that it was. Where items were added or taken out, the one that is shown so, None where that
+    is not certain."""
+    if len(edited) == len(originals):
+        return originals
+    shown: dict[bytes, list[Any]] = {}
+    for one in originals:
+        shown.setdefault(msgspec.json.encode(masked(one, content=True)), []).append(one)
+    found = [shown.get(msgspec.json.encode(item), [None]) for item in edited]
+    return [ones[0] if all(one == ones[0] for one in ones) else None for ones in found]
 
 
 def pretty(value: Any) -> str:

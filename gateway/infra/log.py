@@ -22,10 +22,23 @@ _SECRET_KEY: Final = re.compile(
 )
 # A Message-ID has an @ too; exceptions are masked when they are rendered.
 _UNMASKED_KEYS: Final = frozenset({"level", "timestamp", "logger", "message_id", "messageId", "exc_info", "stack_info"})
-_BEARER: Final = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE)
-_KEY: Final = re.compile(r"\bgw_[\w-]{20,}")
+_BEARER: Final = re.compile(r"\b(bearer)\s+[\w.~+/=-]+", re.IGNORECASE)
+# Base64 (RFC 7617), not the English word and the one after it.
+_BASIC: Final = re.compile(r"\b([Bb]asic|BASIC)\s+(?=[\w+/-]+[A-Z0-9=])[\w+/-]{6,}={0,2}")
+# How keys begin, by who gives them: ours, OpenAI and those like it, Stripe, GitHub, GitLab, Slack, Google, SendGrid.
+_BEGINNINGS: Final = ("gw_", "sk-", "_live_", "_test_", "gh", "glpat-", "xox", "AIza", "SG.", "whsec_")
+_KEY: Final = re.compile(
+    r"\b(gw_|sk-|[sr]k_(?:live|test)_|gh[opsur]_|github_pat_|glpat-|xox[a-z]-|AIza|SG\.|whsec_)[\w.-]{16,}"
+)
 _JWT: Final = re.compile(r"\beyJ[\w-]+\.[\w-]*\.[\w-]*")
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*):[^\s/@]+@")
+# Up to the last @ of the authority: passwords have them too.
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*):[^\s/\"'<>]+@")
+# As in libpq's key words and in queries of addresses.
+_NAMED: Final = re.compile(
+    r"\b(\w*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key))=(?!•)[^\s&;,\"'<>]+",
+    re.IGNORECASE,
+)
+_PRIVATE_KEY: Final = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*-----|$)", re.DOTALL)
 # The character before the local part keeps "user:password@host" of a URL out; domains end in a letter.
 _ADDRESS: Final = re.compile(r"(?<![\w.+%/•-])([\w+%-])[\w.+%'-]*@((?:[\w-]+\.)*[\w-]*[a-zA-Z])")
 _DEPTH: Final = 4  # of nested values; deeper ones are not log fields but documents
@@ -136,13 +149,20 @@ def mask_text(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with bearer tokens, API keys, JWTs and passwords of URLs masked; addresses stay."""
+    """The text with bearer tokens, API keys, JWTs, private keys, passwords of URLs and what is named as one masked;
+    addresses stay."""
     if "://" in text and "@" in text:
         text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
-    if "earer" in text or "asic" in text or "EARER" in text:
+    if "earer" in text or "EARER" in text:
         text = _BEARER.sub(rf"\1 {MASK}", text)
-    if "gw_" in text:
-        text = _KEY.sub(f"gw_{MASK}", text)
+    if "asic " in text or "ASIC " in text:
+        text = _BASIC.sub(rf"\1 {MASK}", text)
+    if any(beginning in text for beginning in _BEGINNINGS):
+        text = _KEY.sub(rf"\1{MASK}", text)
+    if "=" in text:
+        text = _NAMED.sub(rf"\1={MASK}", text)
+    if "PRIVATE KEY" in text:
+        text = _PRIVATE_KEY.sub(rf"\1{MASK}\2", text)
     if "eyJ" in text:
         text = _JWT.sub(MASK, text)
     return text

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from gateway.infra.log import MASK
-from gateway.masking import CONTENT_MASK, DEEP_MASK, DEPTH_MAX, SHOWN_MAX, masked, pretty, unmasked
+from gateway.masking import CONTENT_MASK, DEEP_MASK, DEPTH_MAX, SHOWN_MAX, MaskLeft, masked, pretty, unmasked
 from gateway.problem import Problem
 from gateway.web.dashboard.failures import Failure, grouped, normalised
 from gateway.web.dashboard.look import clipped, duration, moment, visible
 from gateway.web.dashboard.search_box import parse_box
 
+PEM = ("-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -43,7 +44,59 @@ def test_masks_that_were_left_alone_stand_for_what_they_hide() -> None:
     original = {"password": "hunter2", "list": [{"token": "t"}], "n": 1}
     edited = masked(original, content=True) | {"n": 2}
     assert unmasked(edited, original) == original | {"n": 2}
-    assert unmasked({"new": MASK}, original) == {"new": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://user:pass@word@db:5432/app", "postgres://user:•••@db:5432/app"),
+        ("see https://ada:hunter2@host/x?a=1, please", "see https://ada:•••@host/x?a=1, please"),
+        ("host=db user=ada password=hunter2 dbname=app", "host=db user=ada password=••• dbname=app"),
+        ("https://host/hook?token=hunter2&n=1", "https://host/hook?token=•••&n=1"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer •••"),
+        ("Basic YWRhOmh1bnRlcjI=", "Basic •••"),
+        ("key sk-proj-hunter2hunter2hunter2", "key sk-•••"),
+        ("ghp_hunter2hunter2hunter2 xoxb-1234567890-hunter2", "ghp_••• xoxb-•••"),
+        (f"{PEM[0]}\nhunter2\n{PEM[1]}\n", f"{PEM[0]}•••{PEM[1]}\n"),
+    ],
+)
+def test_secrets_within_texts_are_masked(text: str, shown: str) -> None:
+    assert masked({"a": [text]}, content=True) == {"a": [shown]}
+    assert unmasked({"a": [shown], "n": 2}, {"a": [text]}) == {"a": [text], "n": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the basic understanding of it",
+        "a task-force of risk-assessment-professionals-abroad",
+        "https://host:8080/path and ada@example.com",
+        "a = b, tokens=12",
+    ],
+)
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert masked(text, content=True) == text
+
+
+@pytest.mark.parametrize(
+    ("edited", "where"),
+    [
+        ({"new": MASK}, "new"),
+        ({"dsn": "postgres://user:•••@elsewhere/app"}, "dsn"),
+        ({"list": [{"token": MASK}, {"token": MASK}]}, "list.0.token"),
+    ],
+)
+def test_a_mask_with_nothing_known_behind_it_is_refused(edited: Any, where: str) -> None:
+    original = {"dsn": "postgres://user:hunter2@db/app", "list": [{"token": "a"}, {"token": "b"}, {"token": "c"}]}
+    with pytest.raises(MaskLeft) as refused:
+        unmasked(edited, original)
+    assert refused.value.path == where
+
+
+def test_masks_find_what_they_hide_in_a_list_that_was_changed() -> None:
+    original = [{"n": 1, "token": "a"}, {"n": 2, "token": "b"}, "https://u:pw@host/"]
+    shown = masked(original, content=True)
+    assert unmasked([shown[2], shown[1]], original) == [original[2], original[1]]
 
 
 def test_what_is_nested_deeper_than_functions_go_is_cut_and_kept_by_a_replay() -> None:

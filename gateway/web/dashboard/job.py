@@ -11,9 +11,10 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from gateway.feature import ThePlatform
+from gateway.infra.log import MASK
 from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import OPEN, JobState
-from gateway.masking import masked, pretty, unmasked
+from gateway.masking import MaskLeft, masked, pretty, unmasked
 from gateway.pages import Related
 from gateway.problem import Problem
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
@@ -136,11 +137,14 @@ async def replay(request: PageRequest, platform: ThePlatform, job_id: FromPath[s
     wanted, form = job_id_of(job_id), await read_form(request)
     try:
         edited = msgspec.json.decode(form.get("args", "").encode(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise invalid("args", f"is not an object in JSON: {error}") from None
     old = await platform.engine.get(wanted)
     try:
         record = await platform.inspector.replay(wanted, unmasked(edited, old.args))
+    except MaskLeft as error:
+        message = f"has {MASK} where nothing is hidden: write the whole value, or leave it as it was shown"
+        raise invalid(f"args.{error.path}", message) from None
     except InvalidArgs as error:
         detail = explain(error.cause, error.wanted)
         field = "args" if detail["field"] == "body" else f"args.{detail['field']}"
