@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 import subprocess
@@ -83,10 +84,23 @@ async def proxy(directory: Path, port: int) -> AsyncIterator[Proxy]:
         await eventually(lambda: "certificate obtained" in log.read_text("utf-8"), 20, "no certificate")
         await eventually(authority.exists, 20)
         trusted = ssl.create_default_context(cafile=authority)
+        await eventually(lambda: _is_spoken_to(https, trusted), 20, "no handshake")
         yield Proxy(f"https://localhost:{https}", f"http://localhost:{http}", log, trusted)
     finally:
         process.terminate()
         process.wait(40)
+
+
+async def _is_spoken_to(port: int, trusted: ssl.SSLContext) -> bool:
+    """Its certificate may be obtained, and not yet in use."""
+    try:
+        _, writer = await asyncio.open_connection("localhost", port, ssl=trusted)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
 
 
 def _started(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

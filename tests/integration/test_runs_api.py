@@ -302,7 +302,7 @@ async def test_a_run_has_its_own_time_limit(app: RunApp, provider: OpenAIServer)
 
 async def test_an_attempt_has_a_time_limit_and_the_next_goes_on(database_url: str, provider: OpenAIServer) -> None:
     """T58: the model's call gets what is left of the attempt."""
-    async with run_app(database_url, provider, orchestration_timeout_ms=2000) as app:
+    async with run_app(database_url, provider, orchestration_timeout_ms=4000) as app:
         await add_agents(app, "scout", "writer")
         provider.script(Answer(said("Fine")), HELD)
         run = await app.ended(await app.start(await app.project(agents=("scout", "writer"))))
