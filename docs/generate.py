@@ -95,7 +95,7 @@ def _full_registry() -> Metrics:
     metrics.watch_slots(lambda: {"email-queue": Slots(busy=0, free=1)})
     metrics.watch_budgets(lambda: {"ok": 1})
     queue = QueueReading(
-        states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0, demand_slots=0, useful_replicas=1
+        states={"waiting": 0}, oldest_waiting_s=0.0, rate_per_s=10.0, rate_used=0, demand_slots=0, useful_replicas=1
     )
     metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 1}, odd={"double_consumers": False}))
     return metrics

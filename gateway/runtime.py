@@ -32,6 +32,7 @@ from gateway.jobs.duties import DutyBook
 from gateway.jobs.engine import Engine
 from gateway.jobs.events import Events
 from gateway.jobs.executor import Executor
+from gateway.jobs.gauges import Gauges
 from gateway.jobs.groups import Groups
 from gateway.jobs.inspector import Inspector
 from gateway.jobs.leases import LeaseKeeper
@@ -123,6 +124,7 @@ class Runtime:
         for worker in self.workers:
             self.controls.watch(worker.policy.name, worker.adopt)
         self.metrics.watch_slots(self._slots)
+        self.gauges = Gauges(self._vital, self._registry)
         identity = Identity(self.replica_id, settings.gateway_role, shared_settings(settings))
         vitals = vitals_of(lambda: self.loop_lag.longest_s)
         self.presence = Presence(Records(self._vital), self.dispatcher, self.workers, identity, vitals)
@@ -264,7 +266,7 @@ class Runtime:
             self.engine.backlog,
             self.presence,
             self.platform.inspector.history,
-            MetricsRefresher(self.metrics, self.engine, self),
+            MetricsRefresher(self.metrics, self.gauges, self),
             self.loop_lag,
             LoopWatchdog(),
             *exporter(self.settings.otel_exporter_otlp_endpoint, self.replica_id),

@@ -92,7 +92,10 @@ QUEUES: Final = (
         "Age of the oldest waiting job",
         "How long the job that is ready longest has been waiting: what callers notice.",
         "s",
-        ((f"max by (queue) (gateway_queue_oldest_waiting_seconds{{{_QUEUE}}})", "{{queue}}"),),
+        (
+            (f"max by (queue) (gateway_queue_oldest_waiting_seconds{{{_QUEUE}}})", "{{queue}}"),
+            (f"max by (queue) (gateway_queue_startable_seconds{{{_QUEUE}}})", "{{queue}}: neither paused nor limited"),
+        ),
     ),
     Panel(
         "Worker slots",

@@ -28,7 +28,8 @@ _EMAIL_OUTCOMES: Final = ("sent", "retry", "rejected", "paused", "unknown")
 
 
 class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One whole queue: jobs by state word. ``oldest_waiting_s`` is 0 when none waits; ``rate_per_s`` None: no limit.
+    """One whole queue: jobs by state word. ``oldest_waiting_s`` is 0 when none waits; ``startable_s``: for so long of
+    that time nothing but workers was missing; ``rate_per_s`` None: no limit; ``rate_used``: how much of it, as a mean.
 
     ``rate_limited``: waiting jobs that only the rate limit holds back; ``demand_slots``: worker slots that the queue
     can use, None: not known; ``useful_replicas``: the most that the limit can feed, None: no limit, or not known.
@@ -37,6 +38,8 @@ class QueueReading(msgspec.Struct, frozen=True, kw_only=True):
     states: dict[str, int]
     oldest_waiting_s: float
     rate_per_s: float | None
+    startable_s: float = 0.0
+    rate_used: float | None = None
     rate_limited: int = 0
     demand_slots: float | None = None
     useful_replicas: int | None = None
@@ -207,6 +210,9 @@ def _of_queues(readings: Readings) -> Iterable[Metric]:
     yield _gauge("queue_rate_limit_per_second", "Starts that the queue's limit allows.", ["queue"], rates)
     yield _gauge("gateway_queue_depth", "Jobs of the whole queue by state.", ["queue", "state"], depth)
     yield _gauge("gateway_queue_oldest_waiting_seconds", "Age of the job that is ready longest.", ["queue"], oldest)
+    meaning = "For how long of its age neither a pause nor the rate limit held that job back."
+    startable = [((name,), queue.startable_s) for name, queue in queues]
+    yield _gauge("gateway_queue_startable_seconds", meaning, ["queue"], startable)
     yield from _for_autoscalers(readings.queues)
     workers = [((role,), float(n)) for role, n in readings.replicas.items()]
     yield _gauge("gateway_workers", "Live replicas by role.", ["role"], workers)
@@ -219,6 +225,9 @@ def _for_autoscalers(queues: Mapping[str, QueueReading]) -> Iterable[Metric]:
     yield _gauge("queue_demand_slots", "Worker slots that the whole queue can use now.", ["queue"], slots)
     held = [((name,), float(queue.rate_limited)) for name, queue in queues.items()]
     yield _gauge("queue_rate_limited_jobs", "Waiting jobs that only the rate limit holds back.", ["queue"], held)
+    used = [((name,), queue.rate_used) for name, queue in queues.items() if queue.rate_used is not None]
+    meaning = "How much of the starts that the rate limit allows is used: the mean of a minute."
+    yield _gauge("queue_rate_limit_used_ratio", meaning, ["queue"], used)
     useful = [((name,), float(q.useful_replicas)) for name, q in queues.items() if q.useful_replicas is not None]
     yield _gauge("queue_useful_replicas", "The most replicas that the queue's rate limit can feed.", ["queue"], useful)
     paused = [((name,), float(queue.paused)) for name, queue in queues.items()]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
-from statistics import fmean
+from collections import Counter
 from typing import Final
 
 import structlog
@@ -18,18 +17,17 @@ from gateway.infra.loops import Loop
 from gateway.infra.metrics import CONTENT_TYPE, Metrics, QueueReading, Readings
 from gateway.infra.postgres import is_unavailable
 from gateway.jobs.demand import Work, demand_slots, rate_limited, useful_replicas
-from gateway.jobs.engine import Engine
 from gateway.jobs.events import BrokerChanged, Event, JobSettled, JobStalled, RateLimited
 from gateway.jobs.fleet import Oddity, oddities
+from gateway.jobs.gauges import Gauges, Lately, QueueGauge
 from gateway.jobs.job import JobState
-from gateway.jobs.records import QueueStatus
 from gateway.web.health import HealthSource, RedisState
 
 log = structlog.get_logger(__name__)
 
 REFRESH_S: Final = 5.0  # document 001 allows 10 s
-_READ_TIMEOUT_S: Final = 1.0
-_ACTIVE_SAMPLES: Final = 12  # a minute of readings
+_READ_TIMEOUT_S: Final = 3.0  # for all of a reading's queries, also while PostgreSQL is busy
+_READINGS: Final = 12  # of a minute
 _ENDED: Final = frozenset({JobState.COMPLETED, JobState.FAILED})
 
 
@@ -80,15 +78,15 @@ class MetricsRefresher:
 
     name = "metrics"
 
-    def __init__(self, metrics: Metrics, engine: Engine, health: HealthSource) -> None:
+    def __init__(self, metrics: Metrics, gauges: Gauges, health: HealthSource) -> None:
         self._metrics = metrics
-        self._engine = engine
+        self._gauges = gauges
         self._health = health
-        self._active: dict[str, deque[int]] = {}
+        self._lately: dict[str, Lately] = {}
         self._loop = Loop("metrics refresh", self._refresh)
 
     async def start(self) -> None:
-        registry = self._engine.registry
+        registry = self._gauges.registry
         for queue in registry.queue_names:
             tasks = [name for name in registry.task_names if registry.task(name).queue == queue]
             self._metrics.jobs.declare(queue, tasks)
@@ -113,39 +111,37 @@ class MetricsRefresher:
             if not is_unavailable(error):
                 raise
             log.debug("metrics_wait_for_ledger", error=str(error))
-            # Not so when this process's own connections are all busy: those of the health checks are others.
             self._metrics.postgres(await self._health.ledger_problem() is None)
             self._metrics.clock_skew(None)
         else:
             self._metrics.postgres(True)
 
     async def _readings(self) -> Readings:
-        queues = {}
-        for name in self._engine.registry.queue_names:
-            queues[name] = self._reading(await self._engine.queue_status(name), await self._engine.job_seconds(name))
-        replicas = await self._engine.replicas()
+        queues = {name: self._reading(gauge) for name, gauge in (await self._gauges.queues()).items()}
+        replicas = await self._gauges.replicas()
         roles = Counter(replica.role for replica in replicas)
         odd = {each.kind for each in oddities(replicas)}
         return Readings(queues=queues, replicas=dict(roles), odd={kind.value: kind in odd for kind in Oddity})
 
-    def _reading(self, status: QueueStatus, job_s: float | None) -> QueueReading:
-        policy, counts = status.policy, status.counts
-        # A moment's number of short jobs says little: the mean of a minute.
-        active = self._active.setdefault(policy.name, deque(maxlen=_ACTIVE_SAMPLES))
-        active.append(counts.active)
-        work = Work(waiting=counts.waiting, active=fmean(active), job_s=job_s, paused=status.paused)
+    def _reading(self, gauge: QueueGauge) -> QueueReading:
+        policy, counts, job_s = gauge.policy, gauge.counts, gauge.job_s
+        lately = self._lately.setdefault(policy.name, Lately(_READINGS))
+        lately.see(gauge)
+        work = Work(waiting=counts.waiting, active=lately.active, job_s=job_s, paused=gauge.paused)
         return QueueReading(
             states={state.value: getattr(counts, state) for state in JobState},
-            oldest_waiting_s=status.oldest_waiting_s or 0.0,
+            oldest_waiting_s=gauge.oldest_s or 0.0,
+            startable_s=lately.startable_s(gauge.oldest_s),
             rate_per_s=policy.rate.per_second if policy.rate is not None else None,
+            rate_used=lately.limit_used,
             rate_limited=rate_limited(policy, work),
             demand_slots=demand_slots(policy, work),
             useful_replicas=useful_replicas(policy, job_s),
-            paused=status.paused,
+            paused=gauge.paused,
         )
 
     async def _clock_skew_s(self) -> float:
         asked = time.time()
-        ledger = await self._engine.ledger_time()
+        ledger = await self._gauges.ledger_time()
         # It looked at its clock about half way between the question and the answer.
         return (asked + time.time()) / 2 - ledger.timestamp()

@@ -120,7 +120,7 @@ async def test_probes_and_scrapes_reach_routes_of_every_role(role: str, database
 
 async def test_what_autoscalers_ask_for_is_scraped(database_url: str) -> None:
     async with serving(settings_for(database_url)) as (client, runtime):
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         text = (await client.get("/metrics")).text
     scraped = {
         (sample.name, sample.labels.get("queue"))

@@ -17,7 +17,9 @@ from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.metrics import STALE_S, Metrics, QueueReading, Readings, Slots
 from gateway.infra.migrate import migrate
 from gateway.jobs.events import BrokerChanged, JobSettled, JobStalled, RateLimited
-from gateway.jobs.job import ClaimedJob, JobState, NewJob
+from gateway.jobs.gauges import Lately, QueueGauge
+from gateway.jobs.job import ClaimedJob, JobState, NewJob, QueueCounts
+from gateway.jobs.policy import QueuePolicy
 from gateway.runtime import Runtime
 from gateway.web.metrics import EventMetrics, MetricsRefresher
 from tests.support.eventually import eventually
@@ -61,7 +63,7 @@ async def submitted(runtime: Runtime, number: int, *, later: bool = False) -> No
 
 async def test_every_documented_name_is_there(database_url: str) -> None:
     async with serving(settings_for(database_url)) as (client, runtime):
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         samples = await scrape(client)
         runtime.metrics.email("smtp", "sent")
         text = (await client.get("/metrics")).text
@@ -88,7 +90,7 @@ async def test_numbers_are_those_of_the_whole_queue(database_url: str, pool: Poo
         await submitted(runtime, 3)
         await submitted(runtime, 2, later=True)
         await pool.execute("UPDATE jobs SET run_at = now() - interval '90 s' WHERE state = 'waiting'")
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         samples = await scrape(client)
     assert samples["queue_waiting_jobs", ("email-queue",)] == 3
     assert samples["queue_open_jobs", ("email-queue",)] == 3
@@ -106,7 +108,7 @@ async def test_the_shares_of_two_replicas_add_up_to_the_queue(database_url: str)
         await submitted(first, 5)
         shares = []
         for client, runtime in ((one, first), (two, second)):
-            await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+            await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
             samples = await scrape(client)
             shares.append(samples["queue_waiting_jobs", ("email-queue",)])
             assert samples["queue_open_jobs", ("email-queue",)] == 5
@@ -128,17 +130,65 @@ async def test_without_postgres_the_scrape_answers_at_once(own_postgres: Callabl
     async with serving(settings_for(server.dsn, **OFF)) as (client, runtime):
         await eventually(lambda: b"gateway_postgres_up 1.0" in runtime.metrics.text())
         server.stop()
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         assert (await scrape(client))["gateway_postgres_up", ()] == 0
         server.start()
 
 
-async def test_a_process_whose_connections_are_all_busy_does_not_call_postgres_away(database_url: str) -> None:
-    async with serving(settings_for(database_url, **OFF)) as (client, runtime), AsyncExitStack() as busy:
+async def test_while_all_connections_are_busy_the_numbers_of_queues_are_read_all_the_same(
+    database_url: str, pool: Pool
+) -> None:
+    metrics = Metrics()
+    async with serving(settings_for(database_url, **OFF)) as (_, runtime), AsyncExitStack() as busy:
+        await submitted(runtime, 3)
         for _ in range(runtime.pool.get_max_size()):
             await busy.enter_async_context(runtime.pool.acquire())
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
-        assert (await scrape(client))["gateway_postgres_up", ()] == 1
+        await pool.execute("UPDATE jobs SET run_at = now() - interval '90 s'")
+        await MetricsRefresher(metrics, runtime.gauges, runtime).refresh()
+    samples = parsed(metrics.text().decode())
+    assert samples["gateway_postgres_up", ()] == 1
+    assert samples["queue_open_jobs", ("email-queue",)] == 3
+    assert samples["gateway_queue_oldest_waiting_seconds", ("email-queue",)] >= 90
+    assert ("gateway_clock_skew_seconds", ()) in samples
+
+
+async def test_jobs_that_only_the_limit_holds_could_not_have_started(database_url: str, pool: Pool) -> None:
+    metrics, starts = Metrics(), "UPDATE queues SET start_times = ARRAY[now()], start_counts = ARRAY[$1::bigint]"
+    settings = settings_for(database_url, email_rate_max=10, email_rate_duration_ms=3_600_000, **OFF)
+    async with serving(settings) as (_, runtime):
+        await submitted(runtime, 3)
+        await pool.execute("UPDATE jobs SET run_at = now() - interval '90 s'")
+        found = []
+        for used in (10, 5):
+            await pool.execute(starts, used)
+            await MetricsRefresher(metrics, runtime.gauges, runtime).refresh()
+            samples = parsed(metrics.text().decode())
+            assert samples["queue_rate_limit_used_ratio", ("email-queue",)] == used / 10
+            found.append(samples["gateway_queue_startable_seconds", ("email-queue",)])
+    assert found[0] < 60
+    assert found[1] >= 90
+
+
+def test_time_for_which_a_queue_was_held_is_not_counted() -> None:
+    now = [1000.0]
+    lately = Lately(readings=2, clock=lambda: now[0])
+    assert lately.startable_s(None) == 0
+    seen = []
+    for used, paused in ((1.0, False), (1.0, False), (0.7, False), (0.0, False), (0.0, True), (None, False)):
+        lately.see(_gauge(limit_used=used, paused=paused))
+        seen.append(lately.startable_s(600.0))
+        now[0] += 5.0
+    # The third reading's mean is 0.85: from the one before it on, workers could have been faster.
+    assert seen == [0, 0, 5, 10, 0, 5]
+    now[0] += 1000.0
+    assert lately.startable_s(600.0) == 600
+
+
+def _gauge(*, limit_used: float | None, paused: bool) -> QueueGauge:
+    policy = QueuePolicy(name="q", concurrency=5, rate=None, attempts=3, backoff_ms=1000, timeout_s=60)
+    return QueueGauge(
+        policy=policy, counts=QueueCounts(), oldest_s=600.0, job_s=None, limit_used=limit_used, paused=paused
+    )
 
 
 async def test_without_an_answer_of_redis_the_scrape_answers_at_once(
@@ -219,14 +269,14 @@ def test_two_processes_in_one_test_share_no_registry() -> None:
 async def test_jobs_that_only_the_rate_limit_holds_back_ask_for_no_replica(database_url: str, pool: Pool) -> None:
     async with serving(settings_for(database_url, **OFF)) as (client, runtime):
         await submitted(runtime, 400)
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         nothing_ran = await scrape(client)
         done = (
             "UPDATE jobs SET state = 'completed', claimed_at = now() - interval '1.4 s', finished_at = now()"
             " WHERE id IN (SELECT id FROM jobs LIMIT 100)"
         )
         await pool.execute(done)
-        await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+        await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
         samples = await scrape(client)
     mail = ("email-queue",)
     assert nothing_ran["queue_waiting_jobs", mail] == 400
@@ -245,7 +295,7 @@ async def test_a_paused_queue_is_shown_and_asks_for_nothing(database_url: str) -
         await runtime.engine.pause("email-queue")
 
         async def seen() -> Samples | None:  # the runtime's own reading may have begun before the pause, and end later
-            await MetricsRefresher(runtime.metrics, runtime.engine, runtime).refresh()
+            await MetricsRefresher(runtime.metrics, runtime.gauges, runtime).refresh()
             samples = await scrape(client)
             return samples if samples["queue_paused", ("email-queue",)] == 1 else None
 

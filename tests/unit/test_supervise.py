@@ -308,7 +308,7 @@ def test_own_numbers_are_labelled_and_numbers_of_all_stand_once() -> None:
 
 
 def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
-    queue = QueueReading(states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, demand_slots=1.0, useful_replicas=1)
+    queue = QueueReading(states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, rate_used=1.0, demand_slots=1.0, useful_replicas=1)
     metrics = Metrics()
     own = {name for name, _ in values(metrics.text().decode())}
     metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}, odd={"mixed_versions": False}))
