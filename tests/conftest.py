@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -43,6 +44,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(mark.kwargs.get("long") for mark in item.iter_markers("fault")):
             item.add_marker(pytest.mark.skip(reason="long: make fault"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays until the end: looking through it for garbage again and again costs a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
