@@ -18,7 +18,6 @@ CREATE TABLE maintenance_runs (
   CONSTRAINT maintenance_runs_tick UNIQUE (duty, tick)
 );
 CREATE INDEX maintenance_runs_age ON maintenance_runs (started_at);
-CREATE INDEX admin_audit_age ON admin_audit (at);
 
 ALTER TABLE emails ADD COLUMN content_removed_at timestamptz;  -- bodies and files were, by retention
 
@@ -36,10 +35,3 @@ CREATE TABLE pruned_steps (
 );
 CREATE INDEX pruned_steps_spent ON pruned_steps (started_at);
 CREATE INDEX pruned_steps_spent_by_project ON pruned_steps (project_id, started_at);
-
--- What refers to a run, so that deleting one looks through no table.
-CREATE INDEX runs_ended ON runs (finished_at) WHERE status IN ('completed', 'failed', 'cancelled');
-CREATE INDEX runs_retries ON runs (retry_of) WHERE retry_of IS NOT NULL;
-CREATE INDEX suggestions_of_run ON suggestions (run_id);
-CREATE INDEX tasks_of_run ON tasks (run_id) WHERE run_id IS NOT NULL;
-CREATE INDEX conversations_age ON conversations (updated_at);

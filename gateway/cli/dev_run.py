@@ -70,7 +70,7 @@ def run_dev(data_dir: DataDir, what: WhatToRun) -> int:
     sandbox = AnnouncingSandbox(outlet=_outlet())
     with _servers(data_dir, what.with_redis) as servers:
         with explained(servers.database_url):
-            run_loop(migrate(servers.database_url, on_progress=told))
+            run_loop(migrate(servers.database_url, on_progress=told, on_build=say))
         try:
             return run_loop(_serve(data_dir, what, servers, sandbox))
         finally:

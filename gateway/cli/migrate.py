@@ -32,7 +32,7 @@ def up() -> None:
 
     url = load_settings(environment(invocation()), serving=False).settings.database_url
     with explained(url):
-        applied = run_loop(apply_pending(url, on_progress=told))
+        applied = run_loop(apply_pending(url, on_progress=told, on_build=say))
     if invocation().json:
         print_json({"applied": applied})
     elif applied:

@@ -1,8 +1,9 @@
 """The schema: numbered SQL files, applied once each, in order, forward only.
 
-A file is one transaction. A file whose first line is ``-- migrate: no-transaction`` runs without one: it holds one
-statement that may be repeated (``CREATE INDEX CONCURRENTLY IF NOT EXISTS``), as it can be applied and not recorded.
-A transaction-mode connection pooler cannot hold the lock: migrate over a direct connection.
+A file is one transaction. A file whose first line is ``-- migrate: no-transaction`` runs without one: it holds
+statements that may be repeated (``CREATE INDEX CONCURRENTLY IF NOT EXISTS``), as some may be applied when it ends in
+the middle. Each index of a table that was there before is built so. A transaction-mode connection pooler cannot hold
+the lock: migrate over a direct connection.
 
 Versions run side by side while one replaces the other, so a file only adds (expand). What takes something away that an
 older version uses has a name that says who can do without it: ``0031_contract_after_0024_drop_legacy.sql`` may run once
@@ -23,12 +24,12 @@ from typing import Any, Final
 import asyncpg
 
 from gateway import __version__
+from gateway.infra import index_builds
 from gateway.infra.postgres import connect
 
 NO_TRANSACTION: Final = "-- migrate: no-transaction"
 _FILE_NAME: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _CONTRACT: Final = re.compile(r"^\d{4}_contract_after_(\d{4})_")
-_INDEX: Final = re.compile(r"^CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)", re.MULTILINE)
 _LOCK_KEY: Final = 0x67617465776179  # "gateway": one lock for all that migrate one database
 _LOCK_POLL_S: Final = 0.1
 _LOCK_WAIT_S: Final = 900.0  # a backfill of another starter may take minutes
@@ -161,11 +162,13 @@ async def migrate(
     url: str,
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
+    on_build: Callable[[str], None] | None = None,
     migrations: Sequence[Migration] | None = None,
 ) -> list[str]:
     """Apply what is pending and return the applied names. Any number of processes may call this at once.
 
-    ``on_progress(name, position, total)`` is called before each file. Raises ``MigrationError`` when the database is
+    ``on_progress(name, position, total)`` is called before each file, ``on_build`` with words on an index whose build
+    takes longer than two seconds. Raises ``MigrationError`` when the database is
     too new for this version, files were changed, or a file fails; the files before that one stay applied.
     """
     known = load_migrations() if migrations is None else tuple(migrations)
@@ -182,7 +185,7 @@ async def migrate(
         for position, migration in enumerate(pending, start=1):
             if on_progress is not None:
                 on_progress(migration.name, position, len(pending))
-            await _apply(connection, migration)
+            await _apply(connection, migration, _Builds(url, on_build))
         return [one.name for one in pending]
     finally:
         # Closing gives the lock back. It is held by the connection that runs the files: if that dies, both end.
@@ -200,37 +203,41 @@ async def _lock(connection: Any) -> None:
         await asyncio.sleep(_LOCK_POLL_S)
 
 
-async def _apply(connection: Any, migration: Migration) -> None:
+@dataclass(frozen=True, slots=True)
+class _Builds:
+    """Where to look how far they are, and whom to tell."""
+
+    url: str
+    told: Callable[[str], None] | None
+
+
+async def _apply(connection: Any, migration: Migration, builds: _Builds) -> None:
     for attempt in range(1, _DDL_ATTEMPTS + 1):
         try:
-            await _run(connection, migration)
+            await _run(connection, migration, builds)
             return
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if attempt == _DDL_ATTEMPTS:
                 raise MigrationError(f"Migration {migration.name} could not get its lock: {error}") from error
         except asyncpg.PostgresError as error:
-            raise MigrationError(f"Migration {migration.name} failed and was undone: {error}") from error
+            undone = (
+                "and was undone" if migration.in_transaction else "; what it has done stays, and it may be repeated"
+            )
+            raise MigrationError(f"Migration {migration.name} failed {undone}: {error}") from error
 
 
-async def _run(connection: Any, migration: Migration) -> None:
+async def _run(connection: Any, migration: Migration, builds: _Builds) -> None:
     started = time.monotonic()
     if not migration.in_transaction:
-        await connection.execute(f"SET lock_timeout = '{_DDL_LOCK_TIMEOUT}'")
-        await _drop_unfinished(connection, migration.sql)
-        await connection.execute(migration.sql)
+        await index_builds.prepare(connection)
+        for statement in index_builds.statements(migration.sql):
+            await index_builds.run(connection, builds.url, statement, builds.told)
         await _record(connection, migration, started)
         return
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT}'")
         await connection.execute(migration.sql)
         await _record(connection, migration, started)
-
-
-async def _drop_unfinished(connection: Any, sql: str) -> None:
-    # A build that was cut short leaves its index: not valid, and there, so that IF NOT EXISTS does nothing about it.
-    for name in _INDEX.findall(sql):
-        if await connection.fetchval("SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", name):
-            await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
 
 
 async def _record(connection: Any, migration: Migration, started: float) -> None:

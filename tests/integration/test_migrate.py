@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from gateway.infra.index_builds import statements
 from gateway.infra.migrate import (
     Migration,
     MigrationError,
@@ -21,6 +24,7 @@ from gateway.infra.migrate import (
 from gateway.infra.postgres import connect
 from tests.support.eventually import eventually
 
+Connection = asyncpg.Connection  # generic for type checkers only
 ONE = Migration("0001_one", "CREATE TABLE one (n int PRIMARY KEY); INSERT INTO one VALUES (1);")
 TWO = Migration("0002_two", "ALTER TABLE one ADD COLUMN word text;")
 INDEX = Migration("0002_index", "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS one_n ON one (n);")
@@ -132,7 +136,7 @@ async def test_ddl_gives_way_to_a_long_transaction_and_comes_back(
 async def test_an_index_whose_building_had_to_give_way_is_built_anew(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.infra.migrate._DDL_LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("gateway.infra.index_builds._LOCK_TIMEOUT", "50ms")
     await migrate(empty_database_url, migrations=(ONE,))
     writer, watcher = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
     transaction = writer.transaction()
@@ -147,6 +151,53 @@ async def test_an_index_whose_building_had_to_give_way_is_built_anew(
     assert await watcher.fetchval(valid) is True
     await writer.close()
     await watcher.close()
+
+
+CARE = "0020_indexes_of_care"
+CARE_BUILDS = ("emails_with_content", "admin_audit_age", "conversations_age", "runs_ended", "runs_retries",
+               "suggestions_of_run", "tasks_of_run")  # fmt: skip
+
+
+async def test_a_migration_killed_while_it_builds_an_index_is_taken_up_again(empty_database_url: str) -> None:
+    known = load_migrations()
+    await migrate(empty_database_url, migrations=[one for one in known if one.name < CARE])
+    writer, watcher = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
+    await watcher.execute(AUDIT, 1000)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute(AUDIT, 1)  # the build of the second index waits for its end
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "migrate"),
+        env={**os.environ, "DATABASE_URL": empty_database_url},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert killed.stderr is not None
+        said = f"building admin_audit_age: waits for the transaction of PostgreSQL's process {writer.get_server_pid()}"
+        async with asyncio.timeout(60):
+            while said not in (line := (await killed.stderr.readline()).decode()):
+                assert line, "it ended"
+        await asyncio.wait_for(watcher.execute(AUDIT, 1), 10)  # nobody waits behind the build
+    finally:
+        killed.kill()
+        await killed.wait()
+    over = "SELECT count(*) = 0 FROM pg_stat_progress_create_index"
+    await eventually(lambda: watcher.fetchval(over), 30, "the build goes on though nobody waits for it")
+    assert await _valid(watcher) == {"emails_with_content": True, "admin_audit_age": False}
+    await transaction.rollback()
+    assert CARE in await migrate(empty_database_url)
+    assert await _valid(watcher) == dict.fromkeys(CARE_BUILDS, True)
+    await writer.close()
+    await watcher.close()
+
+
+AUDIT = """INSERT INTO admin_audit (actor, action, subject)
+SELECT 'a', 'b', 'c' FROM generate_series(1, $1)"""
+
+
+async def _valid(connection: Connection) -> dict[str, bool]:
+    query = "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relname = ANY($1)"
+    return {row["relname"]: row["indisvalid"] for row in await connection.fetch(query, CARE_BUILDS)}
 
 
 async def test_a_deadlock_with_the_running_version_is_tried_again(empty_database_url: str) -> None:
@@ -190,7 +241,7 @@ def test_a_bad_file_name_is_refused(tmp_path: Path, names: list[str]) -> None:
 BEFORE_THE_RULES = 18
 # What a version that runs beside this file's may trip over.
 TAKES_AWAY = re.compile(
-    r"\bDROP\s+(TABLE|COLUMN|VIEW|TYPE|FUNCTION|SEQUENCE)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b|\bTRUNCATE\b"
+    r"\bDROP\s+(TABLE|COLUMN|VIEW|TYPE|FUNCTION|SEQUENCE)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b|\bTRUNCATE\b(?!\s+ON\b)"
     r"|\bALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b|\bADD\s+COLUMN\s+(?:(?!DEFAULT|,|;).)*\bNOT\s+NULL\b(?:(?!DEFAULT|,|;).)*[,;]",
     re.IGNORECASE | re.DOTALL,
 )
@@ -209,6 +260,24 @@ def test_migrations_only_add_or_say_in_their_name_who_can_do_without() -> None:
         assert taken_away(migration.sql) == [], f"{migration.name}: see gateway/infra/migrate.py on expand and contract"
 
 
+INDEX_OF = re.compile(
+    r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+(?!CONCURRENTLY)(?:IF\s+NOT\s+EXISTS\s+)?\w+\s+ON\s+(\w+)", re.IGNORECASE
+)
+TABLE = re.compile(r"\bCREATE\s+TABLE\s+(\w+)", re.IGNORECASE)
+FILLED_BY_NOBODY_YET = {("0027_usage_sums", "pruned_steps")}  # the table came with 0019, in the same first version
+
+
+def test_indexes_of_tables_that_may_be_large_are_built_while_jobs_go_on() -> None:
+    for migration in load_migrations()[BEFORE_THE_RULES:]:
+        sql = re.sub(r"--[^\n]*", "", migration.sql)
+        for table in INDEX_OF.findall(sql):
+            if (migration.name, table) not in FILLED_BY_NOBODY_YET:
+                assert table in TABLE.findall(sql), f"{migration.name}: {table}: see gateway/infra/migrate.py"
+        if not migration.in_transaction:
+            for statement in statements(migration.sql):
+                assert re.match(r"CREATE (UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS ", statement), "it may be repeated"
+
+
 @pytest.mark.parametrize(
     ("sql", "bad"),
     [
@@ -219,9 +288,10 @@ def test_migrations_only_add_or_say_in_their_name_who_can_do_without() -> None:
         ("ALTER TABLE jobs ADD COLUMN a text NOT NULL;", True),
         ("ALTER TABLE jobs ADD COLUMN a text NOT NULL DEFAULT '';", False),
         ("ALTER TABLE jobs ADD COLUMN a text, ADD COLUMN b text;", False),
+        ("CREATE TRIGGER a AFTER TRUNCATE ON jobs EXECUTE FUNCTION b();", False),
         ("-- DROP TABLE jobs\nCREATE TABLE a (b text NOT NULL);", False),
     ],
-    ids=["drop", "rename", "not-null", "type", "required", "default", "nullable", "new-table"],
+    ids=["drop", "rename", "not-null", "type", "required", "default", "nullable", "trigger", "new-table"],
 )
 def test_what_takes_away_is_recognised(sql: str, bad: bool) -> None:
     assert bool(taken_away(sql)) is bad
