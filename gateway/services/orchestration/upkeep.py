@@ -14,10 +14,12 @@ from gateway.jobs.duties import HOUR_S, Duty, in_batches
 from gateway.jobs.job import JobState
 from gateway.services.orchestration.github.store import prune
 from gateway.services.orchestration.queue import ORCHESTRATION_QUEUE
+from gateway.services.orchestration.usage import UsageSums
 from gateway.settings import Settings
 
 SQL = load_sql("gateway.services.orchestration")
 
+MINUTE_S: Final = 60
 DAY_S: Final = 86_400.0
 KEPT_S: Final = 30 * DAY_S  # ticks and deliveries: as long as a delivery of GitHub's is known when it is repeated
 _ENDED: Final = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
@@ -56,6 +58,7 @@ async def prune_triggers(pool: asyncpg.Pool[asyncpg.Record]) -> int:
 
 def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tuple[Duty, ...]:
     """Runs go at one in the night, UTC: what they cost is counted as before (docs/maintenance.md)."""
+    sums = UsageSums(pool)
     duties = [
         Duty(
             "prune pages of GitHub", "Drops answers of GitHub that are old or too many.", HOUR_S, partial(prune, pool)
@@ -65,6 +68,20 @@ def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tup
             "Deletes ticks of schedules and deliveries of webhooks after 30 days.",
             HOUR_S,
             partial(prune_triggers, pool),
+        ),
+        Duty(
+            "sum usage by hour",
+            "Adds up what agents cost in each hour that is over, and again where it changed since.",
+            HOUR_S,
+            sums.hours,
+            offset_s=5 * MINUTE_S,
+        ),
+        Duty(
+            "sum usage by day",
+            "Puts the sums of a day's hours together once the day is over.",
+            int(DAY_S),
+            sums.days,
+            offset_s=HOUR_S,
         ),
     ]
     if days := settings.run_retention_days:

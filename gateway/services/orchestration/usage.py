@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +17,8 @@ from gateway.services.orchestration.budgets import cents
 
 SQL = load_sql("gateway.services.orchestration")
 
-DIMENSIONS: Final = ("agent", "model", "day", "project", "run")
+RUN: Final = "run"
+DIMENSIONS: Final = ("agent", "model", "day", "project", RUN)
 RANGE_DEFAULT: Final = timedelta(days=30)
 RANGE_MAX: Final = timedelta(days=400)
 ROWS_MAX: Final = 2000
@@ -36,13 +37,14 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``runs`` counts runs that had a step in the time, ``calls`` those of models, ``costCents`` is in US cents."""
+    """``runs`` counts runs whose first step is among these, and each in its own row; ``calls`` those of models;
+    ``costCents`` is in US cents."""
 
-    runs: int
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_cents: float
+    runs: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_cents: float = 0.0
 
 
 class Usage:
@@ -54,17 +56,56 @@ class Usage:
 
         Raises Problem 400 for more than ``ROWS_MAX`` rows.
         """
-        bounds = (wanted.since, wanted.until, list(wanted.by), ROWS_MAX + 2)
-        if wanted.project_id is None and wanted.member is None:
-            found = await self._pool.fetch(SQL["usage_of_all"], *bounds)
+        if RUN in wanted.by:
+            found = await self._of_runs(wanted)
         else:
-            found = await self._pool.fetch(SQL["usage_of_projects"], *bounds, wanted.project_id, wanted.member)
+            found = await self._of_sums(wanted, wanted.by)
+        if not found:
+            return Figures(), []
         total, *rows = found
         if len(rows) > ROWS_MAX:
-            raise _wrong("groupBy", f"gives more than {ROWS_MAX} rows: take a shorter time, or group by less")
+            raise _too_many_rows()
         if not wanted.by:
             rows = []
         return _figures(total), [{name: row[name] for name in wanted.by} | _plain(_figures(row)) for row in rows]
+
+    async def _of_sums(self, wanted: UsageFilter, by: Sequence[str]) -> list[asyncpg.Record]:
+        bounds = (wanted.since, wanted.until, list(by), ROWS_MAX + 2)
+        if wanted.project_id is None and wanted.member is None:
+            return await self._pool.fetch(SQL["usage_of_all"], *bounds)
+        return await self._pool.fetch(SQL["usage_of_projects"], *bounds, wanted.project_id, wanted.member)
+
+    async def _of_runs(self, wanted: UsageFilter) -> list[asyncpg.Record]:
+        """No sums are kept of each run, and each is a row: a time with too many of them is refused unread."""
+        total = next(iter(await self._of_sums(wanted, ())), None)
+        if total is not None and total["runs"] > ROWS_MAX:
+            raise _too_many_rows()
+        bounds = (wanted.since, wanted.until, list(wanted.by), ROWS_MAX + 2)
+        return await self._pool.fetch(SQL["usage_of_runs"], *bounds, wanted.project_id, wanted.member)
+
+
+class UsageSums:
+    """The sums that usage is read from, kept up by two duties (docs/decisions/0033-costs-in-sums.md)."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._pool = pool
+
+    async def hours(self) -> int:
+        """Sum hours that are over, and again those whose steps changed; answers how many rows of sums were written.
+
+        One period in each statement, so what is done stays done, and an outage or the first run is caught up with.
+        """
+        return await self._sum(by_day=False)
+
+    async def days(self) -> int:
+        """Make one period of the hours of each day that is over."""
+        return await self._sum(by_day=True)
+
+    async def _sum(self, *, by_day: bool) -> int:
+        total = 0
+        while (written := await self._pool.fetchval(SQL["usage_sum"], by_day)) is not None:
+            total += written
+        return total
 
 
 def read_query(query: Mapping[str, str], now: datetime) -> tuple[datetime, datetime, tuple[str, ...]]:
@@ -112,6 +153,10 @@ def _figures(row: asyncpg.Record) -> Figures:
 def _plain(figures: Figures) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(figures)
     return plain
+
+
+def _too_many_rows() -> Problem:
+    return _wrong("groupBy", f"gives more than {ROWS_MAX} rows: take a shorter time, or group by less")
 
 
 def _wrong(field: str, message: str) -> Problem:

@@ -11,8 +11,10 @@ WITH old AS MATERIALIZED (
     AND NOT EXISTS (SELECT FROM runs o WHERE o.retry_of = r.id)
   ORDER BY r.finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), costs AS (
-  INSERT INTO pruned_steps (run_id, project_id, agent_slug, model, calls, input_tokens, output_tokens, cost_micros, started_at)
-  SELECT s.run_id, s.project_id, s.agent_slug, s.model, s.calls, s.input_tokens, s.output_tokens, s.cost_micros, s.started_at
+  INSERT INTO pruned_steps (run_id, position, project_id, agent_slug, model, calls, input_tokens, output_tokens, cost_micros,
+    started_at)
+  SELECT s.run_id, s.position, s.project_id, s.agent_slug, s.model, s.calls, s.input_tokens, s.output_tokens, s.cost_micros,
+    s.started_at
   FROM run_steps s WHERE s.run_id IN (SELECT id FROM old) AND s.started_at IS NOT NULL
 ), loosened AS (
   UPDATE tasks SET run_id = NULL, step_id = NULL, position = NULL WHERE run_id IN (SELECT id FROM old)

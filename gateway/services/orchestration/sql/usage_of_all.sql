@@ -1,27 +1,39 @@
--- purpose: What steps of all projects cost in a time, grouped; the first row is the total. Pruned runs count as before.
+-- purpose: What steps of all projects cost in a time, grouped, and in total: from sums where they hold, else from steps.
 -- $1 since timestamptz: started at or after
 -- $2 until timestamptz: started before
--- $3 by text[]: any of agent, model, day (UTC), project, run
+-- $3 by text[]: any of agent, model, day (UTC), project
 -- $4 limit int: most rows, with the total
-WITH steps AS (
-  SELECT run_id, project_id, agent_slug, model, calls, input_tokens, output_tokens, cost_micros, started_at
-  FROM run_steps WHERE started_at >= $1 AND started_at < $2
+-- The total comes first; nothing at all: there were no steps.
+WITH parts AS MATERIALIZED (
+  SELECT * FROM usage_parts($1, $2)
+), rows AS MATERIALIZED (
+  SELECT true AS total, 0 AS grain UNION ALL
+  SELECT false, 4 * ('project' = ANY ($3::text[]))::int + 2 * ('agent' = ANY ($3))::int + ('model' = ANY ($3))::int
+), spent AS (
+  SELECT r.total, u.starts_at AS at, u.project_id, u.agent_slug, u.model, u.runs, u.calls, u.input_tokens,
+    u.output_tokens, u.cost_micros
+  FROM parts p CROSS JOIN rows r JOIN usage_sums u ON u.starts_at = p.starts_at AND u.grain = r.grain WHERE p.summed
   UNION ALL
-  SELECT run_id, project_id, agent_slug, model, calls, input_tokens, output_tokens, cost_micros, started_at
-  FROM pruned_steps WHERE started_at >= $1 AND started_at < $2
-), paid AS (
-  SELECT CASE WHEN 'agent' = ANY ($3::text[]) THEN s.agent_slug END AS agent,
-    CASE WHEN 'model' = ANY ($3) THEN s.model END AS model,
-    CASE WHEN 'day' = ANY ($3) THEN (s.started_at AT TIME ZONE 'UTC')::date END AS day,
-    CASE WHEN 'project' = ANY ($3) THEN s.project_id END AS project,
-    CASE WHEN 'run' = ANY ($3) THEN s.run_id END AS run,
-    s.run_id, s.calls, s.input_tokens, s.output_tokens, s.cost_micros
-  FROM steps s
+  SELECT r.total, s.started_at, s.project_id, s.agent_slug, s.model, CASE WHEN r.total THEN f.of_run ELSE f.of_group END,
+    s.calls, s.input_tokens, s.output_tokens, s.cost_micros
+  FROM parts p CROSS JOIN LATERAL (
+    SELECT * FROM begun_steps b WHERE b.started_at >= p.starts_at AND b.started_at < p.ends_at
+    OFFSET 0  -- part by part, over the index: the planner would go through all steps for each
+  ) s CROSS JOIN LATERAL (
+    SELECT (count(*) = 0)::int AS of_run, (count(*) FILTER (
+      WHERE ('agent' <> ALL ($3) OR b.agent_slug IS NOT DISTINCT FROM s.agent_slug)
+        AND ('model' <> ALL ($3) OR b.model IS NOT DISTINCT FROM s.model)) = 0)::int AS of_group
+    FROM begun_steps b WHERE b.run_id = s.run_id AND (b.started_at, b.position) < (s.started_at, s.position)
+  ) f CROSS JOIN rows r
+  WHERE NOT p.summed
 )
-SELECT grouping(agent) = 1 AS total, agent, model, day, project, run, count(DISTINCT run_id) AS runs,
-  coalesce(sum(calls), 0)::bigint AS calls, coalesce(sum(input_tokens), 0)::bigint AS input_tokens,
-  coalesce(sum(output_tokens), 0)::bigint AS output_tokens, coalesce(sum(cost_micros), 0)::bigint AS cost_micros
-FROM paid
-GROUP BY GROUPING SETS ((), (agent, model, day, project, run))
-ORDER BY total DESC, day, agent, model, project, run
+SELECT total, CASE WHEN 'agent' = ANY ($3) AND NOT total THEN agent_slug END AS agent,
+  CASE WHEN 'model' = ANY ($3) AND NOT total THEN model END AS model,
+  CASE WHEN 'day' = ANY ($3) AND NOT total THEN (at AT TIME ZONE 'UTC')::date END AS day,
+  CASE WHEN 'project' = ANY ($3) AND NOT total THEN project_id END AS project,
+  sum(runs)::bigint AS runs, sum(calls)::bigint AS calls, sum(input_tokens)::bigint AS input_tokens,
+  sum(output_tokens)::bigint AS output_tokens, sum(cost_micros)::bigint AS cost_micros
+FROM spent
+GROUP BY 1, 2, 3, 4, 5
+ORDER BY 1 DESC, 4, 2, 3, 5
 LIMIT $4

@@ -3,18 +3,27 @@
 -- $2 until timestamptz: started before
 -- $3 project_id uuid: of this project; NULL: of all
 -- $4 limit bigint: most rows
--- Pruned runs count as before.
-WITH spent AS (
-  SELECT project_id, model, calls, input_tokens, output_tokens, cost_micros, started_at
-  FROM run_steps WHERE started_at >= $1 AND started_at < $2 AND ($3::uuid IS NULL OR project_id = $3)
+-- From sums where they hold, else from steps.
+WITH parts AS MATERIALIZED (
+  SELECT * FROM usage_parts($1, $2)
+), spent AS (
+  SELECT u.starts_at AS at, u.project_id, u.model, u.steps, u.calls, u.input_tokens, u.output_tokens, u.cost_micros,
+    u.uncounted
+  FROM parts p JOIN usage_sums u ON u.starts_at = p.starts_at AND u.grain = 5  -- of a project and a model
+  WHERE p.summed AND ($3::uuid IS NULL OR u.project_id = $3)
   UNION ALL
-  SELECT project_id, model, calls, input_tokens, output_tokens, cost_micros, started_at
-  FROM pruned_steps WHERE started_at >= $1 AND started_at < $2 AND ($3::uuid IS NULL OR project_id = $3)
+  SELECT s.started_at, s.project_id, s.model, 1, s.calls, s.input_tokens, s.output_tokens, s.cost_micros,
+    (s.cost_micros = 0 AND s.input_tokens + s.output_tokens > 0)::int
+  FROM parts p CROSS JOIN LATERAL (
+    SELECT * FROM begun_steps b
+    WHERE b.started_at >= p.starts_at AND b.started_at < p.ends_at AND ($3::uuid IS NULL OR b.project_id = $3)
+    OFFSET 0  -- part by part, over the index: the planner would go through all steps for each
+  ) s
+  WHERE NOT p.summed
 ), days AS (
-  SELECT (started_at AT TIME ZONE 'UTC')::date AS day, project_id, model, count(*) AS steps,
+  SELECT (at AT TIME ZONE 'UTC')::date AS day, project_id, model, sum(steps)::bigint AS steps,
     sum(calls)::bigint AS calls, sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-    sum(cost_micros)::bigint AS cost_micros,
-    count(*) FILTER (WHERE cost_micros = 0 AND input_tokens + output_tokens > 0) AS uncounted
+    sum(cost_micros)::bigint AS cost_micros, sum(uncounted)::bigint AS uncounted
   FROM spent GROUP BY 1, 2, 3
 )
 SELECT d.day, d.project_id, p.name AS project, d.model, d.steps, d.calls, d.input_tokens, d.output_tokens, d.cost_micros,
