@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays until the end: looking through it for garbage again and again costs a tenth of the time."""
+    """What is there now stays until the end: to search it for garbage again and again costs a tenth of the time."""
     gc.collect()
     gc.freeze()
 
