@@ -134,7 +134,8 @@ class Related:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeaturePages:
     """``package`` holds the templates' folder. ``notices``: words for what was done, by the name that ``Done`` gives.
-    ``about_job``: what there is to see of a job of the feature's queues."""
+    ``about_job``: what there is to see of a job of the feature's queues. ``name_jobs``: what each of them is
+    about, in a few words for a list; jobs that it does not know are missing."""
 
     package: str
     entries: tuple[Entry, ...] = ()
@@ -142,6 +143,7 @@ class FeaturePages:
     actions: tuple[Action, ...] = ()
     notices: Mapping[str, str] = field(default_factory=dict)
     about_job: Callable[[UUID], Awaitable[Sequence[Related]]] | None = None
+    name_jobs: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, str]]] | None = None
 
 
 def _check(path: str, access: Scope, allowed: frozenset[Scope]) -> None:

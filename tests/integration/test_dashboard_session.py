@@ -136,7 +136,7 @@ async def test_pages_load_their_own_files_only(board: Dashboard) -> None:
     page = Document.of(answer.text)
     page.sound()
     loaded = [link["href"] or "" for link in page.all("link")] + [one["src"] or "" for one in page.all("script")]
-    assert len(loaded) == 3
+    assert len(loaded) == 4
     for address in loaded:
         asset = await board.http.get(address)
         assert asset.status_code == 200
@@ -144,7 +144,9 @@ async def test_pages_load_their_own_files_only(board: Dashboard) -> None:
         assert asset.headers["content-encoding"] == "gzip"
         plain = await board.http.get(address, headers={"Accept-Encoding": "identity"})
         assert ("content-encoding" not in plain.headers, plain.content) == (True, asset.content)
-    assert (await board.http.get(re.sub("[0-9a-f]{16}", "0" * 16, loaded[0]))).status_code == 404
+    of_another_version = await board.http.get(re.sub("[0-9a-f]{16}", "0" * 16, loaded[0]))
+    assert (of_another_version.status_code, of_another_version.headers["cache-control"]) == (200, "no-store")
+    assert (await board.http.get(f"{PAGES}/static/{'0' * 16}/nothing.js")).status_code == 404
 
 
 def test_own_files_are_small_and_name_no_other_host() -> None:

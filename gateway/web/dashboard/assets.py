@@ -55,11 +55,18 @@ ASSETS: Final = _load()
 
 @get("/static/{digest:str}/{name:str}", opt={"access": PUBLIC}, include_in_schema=False)
 async def asset_route(request: Request[Any, Any, Any], digest: FromPath[str], name: FromPath[str]) -> Response[Any]:
+    """While versions are mixed the page may be of another one than who answers here: the file of this version is better
+    than none, and not kept."""
     asset = ASSETS.get(name)
-    if asset is None or asset.path != f"static/{digest}/{name}":
+    if asset is None:
         raise Problem(404, "not_found", "There is no such file in this version")
+    ours = asset.path == f"static/{digest}/{name}"
     # As a media type it would get a second charset.
-    headers = {"Content-Type": asset.media_type, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+    headers = {
+        "Content-Type": asset.media_type,
+        "Cache-Control": _FOR_EVER if ours else "no-store",
+        "Vary": "Accept-Encoding",
+    }
     if "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(asset.content, headers=headers)
     return Response(asset.compressed, headers=headers | {"Content-Encoding": "gzip"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -60,11 +61,12 @@ async def _question(request: PageRequest, platform: Platform, queue: str, given:
     action, chosen = _action(request, given), await _chosen(request, platform, queue, given)
     async with asyncio.timeout(COUNT_S):
         count = await platform.inspector.operations.count(action, chosen)
+    asked = {name: given[name] for name in FILTERS if given.get(name)}
     data = {
         "queue": queue,
         "action": action,
         "count": count,
-        "asked": {name: given[name] for name in FILTERS if given.get(name)},
+        "asked": asked,
         "ticked": None if chosen.ids is None else len(chosen.ids),
         "typed": count > TYPED_ABOVE,
     }
@@ -73,7 +75,11 @@ async def _question(request: PageRequest, platform: Platform, queue: str, given:
         title=f"{action.capitalize()} jobs of {queue}",
         place="overview",
         data=data,
-        extra={"path": f"/queue/{segment(queue)}", "ids": ",".join(map(str, chosen.ids or ()))},
+        extra={
+            "path": f"/queue/{segment(queue)}",
+            "ids": ",".join(map(str, chosen.ids or ())),
+            "back": f"?{urlencode(asked)}" if asked else "",
+        },
     )
 
 

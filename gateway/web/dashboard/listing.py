@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 
 from gateway.access import Principal
-from gateway.feature import Platform
+from gateway.feature import Feature, Platform
 from gateway.jobs.job import JobState
 from gateway.problem import Problem
 from gateway.web.dashboard.search_box import parse_box
@@ -59,6 +60,17 @@ def wanted_of(query: Mapping[str, str], user: Principal) -> dict[str, str]:
         if text := query.get(name):
             asked[name] = text
     return asked
+
+
+async def named(features: Iterable[Feature], jobs: Sequence[JobView]) -> dict[UUID, str]:
+    """What jobs are about, as far as their features know."""
+    found: dict[UUID, str] = {}
+    for feature in features:
+        queues = {policy.name for policy in feature.queues}
+        theirs = [job.id for job in jobs if job.queue in queues]
+        if theirs and feature.pages is not None and feature.pages.name_jobs is not None:
+            found |= await feature.pages.name_jobs(theirs)
+    return found
 
 
 async def listing(platform: Platform, queue: str | None, query: Mapping[str, str], user: Principal) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -26,7 +27,8 @@ AnyRequest = Request[Any, Any, Any]
 
 @get("/login", opt={"access": PUBLIC}, include_in_schema=False)
 async def login_page(request: AnyRequest, dashboard: TheDashboard) -> Response[Any]:
-    return respond(request, dashboard, _page(dashboard, _local(request.query_params.get("next", ""))))
+    page = _page(dashboard, _local(request.query_params.get("next", "")))
+    return respond(request, dashboard, replace(page, extra={**page.extra, "ended": "ended" in request.query_params}))
 
 
 @post("/login", opt={"access": PUBLIC}, include_in_schema=False, request_max_body_size=FORM_MAX_BYTES)
@@ -78,7 +80,7 @@ async def _refusal(dashboard: Dashboard, token: str) -> str | None:
 
 
 def _page(dashboard: Dashboard, wanted: str, refusal: str | None = None, status: int = 200) -> Page:
-    data, extra = {"next": wanted, "refusal": refusal}, {"known_token": dashboard.known_token}
+    data, extra = {"next": wanted, "refusal": refusal}, {"known_token": dashboard.known_token, "ended": False}
     return Page(template="login.html", title="Sign in", place="login", data=data, status=status, extra=extra)
 
 

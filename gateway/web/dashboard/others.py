@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from gateway.masking import masked, pretty
 from gateway.problem import Problem
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
-from gateway.web.dashboard.listing import QUERY, listing
+from gateway.web.dashboard.listing import QUERY, listing, named
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, audited
 from gateway.web.dashboard.store import audit_page
@@ -29,7 +30,9 @@ SHOWN: Final = 50
 async def jobs_page(request: PageRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
     async with asyncio.timeout(READ_S):
         found = await listing(platform, None, dict(request.query_params.items()), request.user)
-    page = Page(template="jobs.html", title="Jobs", place="jobs", data={"listing": found}, extra={"path": "/jobs"})
+        names = await named(dashboard.features, found.jobs)
+    data = {"listing": found, "names": names}
+    page = Page(template="jobs.html", title="Jobs", place="jobs", data=data, extra={"path": "/jobs"})
     return respond(request, dashboard, page)
 
 
@@ -112,7 +115,13 @@ async def trail_page(request: PageRequest, platform: ThePlatform, dashboard: The
     return respond(request, dashboard, page)
 
 
+@get("/{rest:path}", opt=READ, include_in_schema=False)
+async def nowhere(rest: FromPath[Path]) -> None:
+    raise Problem(404, "not_found", f"There is no page at {rest.as_posix()[:200]}; the menu has all there are")
+
+
 HANDLERS: Final = (
+    nowhere,
     jobs_page,
     schedules_page,
     pause_schedule,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from litestar import Request, Response
 from litestar.response import Redirect
@@ -23,6 +23,7 @@ _TITLES: Final = {
     503: "This page cannot be loaded now",
 }
 _NEXT_MAX: Final = 1500
+_AGAIN_S: Final = 5  # until a page that could not be loaded loads itself again
 
 AnyRequest = Request[Any, Any, Any]
 Handler = Callable[[AnyRequest, Any], Response[Any]]
@@ -47,6 +48,7 @@ def _as_page(dashboard: Dashboard, handler: Handler) -> Handler:
             place="",
             data={"problem": plain.content["error"], "status": status, "again": request.method == "GET"},
             status=status,
+            again_s=_AGAIN_S if status == 503 and request.method == "GET" else None,
         )
         shown = respond(request, dashboard, page)
         for name, value in plain.headers.items():
@@ -58,12 +60,14 @@ def _as_page(dashboard: Dashboard, handler: Handler) -> Handler:
 
 
 def _to_login(request: AnyRequest) -> Response[Any]:
-    query = ""
-    if request.method == "GET":
-        path = request.url.path.removeprefix(str(request.scope.get("root_path", "")))
-        wanted = f"{path}?{request.url.query}" if request.url.query else path
-        query = f"?{urlencode({'next': wanted})}" if len(wanted) <= _NEXT_MAX else ""
-    answer = Redirect(f"{base(request)}/login{query}", status_code=303)
+    """Who sent a form is told that nothing was done, and comes back to the page that had it."""
+    asked = urlsplit(str(request.url) if request.method == "GET" else request.headers.get("referer", ""))
+    path = asked.path.removeprefix(str(request.scope.get("root_path", "")))
+    wanted = f"{path}?{asked.query}" if asked.query else path
+    query = {"next": wanted} if path and len(wanted) <= _NEXT_MAX else {}
+    if request.method != "GET":
+        query |= {"ended": "1"}
+    answer = Redirect(f"{base(request)}/login{f'?{urlencode(query)}' if query else ''}", status_code=303)
     if token_of(request) is not None:  # it has expired or was revoked
         answer.set_cookie(session_cookie(request, None))
     return answer

@@ -18,7 +18,7 @@ from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX, Queue
 from gateway.jobs.records import Replica
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, number_of, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
-from gateway.web.dashboard.listing import FILTERS, QUERY, listing, tabs_of
+from gateway.web.dashboard.listing import FILTERS, QUERY, listing, named, tabs_of
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S, banners_of, queue_rows
 from gateway.web.queue_controls import TheControls, queue_detail
@@ -60,6 +60,7 @@ async def queue_page(
         rows = await queue_rows(platform, replicas)
         detail = await queue_detail(platform, queue)
         found = await listing(platform, queue, query, request.user)
+        names = await named(dashboard.features, found.jobs)
     row = next(row for row in rows if row.name == queue)
     takers = [replica for replica in replicas if queue in replica.slots]
     data = {
@@ -73,6 +74,7 @@ async def queue_page(
         "applied": applied_by(platform.engine.registry.queue(queue), takers),
         "tabs": tabs_of(row.counts, found.status),
         "listing": found,
+        "names": names,
     }
     page = Page(
         template="queue.html",

@@ -22,6 +22,8 @@ QUALIFIERS: Final = {
     "until": "until",
 }
 _WORD: Final = re.compile(r'(?:(?P<name>[a-z]+):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>\S+))')
+# A bare one is whom somebody asks for; in quotes it is searched in errors.
+_ADDRESS: Final = re.compile(r"[^\s@:<>\"]+@[^\s@:<>\"]+\.[^\s@:<>\".]+")
 
 
 def parse_box(text: str, *, content: bool) -> dict[str, str]:
@@ -36,10 +38,12 @@ def parse_box(text: str, *, content: bool) -> dict[str, str]:
     for match in _WORD.finditer(text):
         value = match["plain"] if match["quoted"] is None else match["quoted"]
         name = QUALIFIERS.get(match["name"] or "")
+        if match["name"] is None and match["quoted"] is None and _ADDRESS.fullmatch(value):
+            name = "recipient"
         if name is None:
             rest.append(value if match["name"] is None else f"{match['name']}:{value}")
         elif name in found:
-            raise invalid("q", f"says {match['name']}: twice")
+            raise invalid("q", f"says {match['name'] or 'to'}: twice")
         else:
             found[name] = value
     if rest:

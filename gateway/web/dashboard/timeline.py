@@ -13,6 +13,16 @@ from gateway.jobs.policy import Retention
 from gateway.web.queues_schemas import JobDetail
 
 _AT_ONCE: Final = timedelta(milliseconds=20)  # a job that is ready when it is accepted has no step of its own for that
+# How an attempt ended, behind "attempt 1"; those that are missing say it themselves.
+_ENDED: Final = {
+    "error": "failed",
+    "fail": "failed for good",
+    "timeout": "timed out",
+    "stalled": "stalled: its worker vanished",
+    "interrupted": "was handed back",
+    "snoozed": "asked for a later time",
+    "cancelled": "was cancelled",
+}
 _COUNTED: Final = frozenset({"error", "fail", "timeout"})  # ends of attempts that were the task's
 
 
@@ -56,7 +66,7 @@ def _attempts(job: JobDetail) -> Iterable[_Mark]:
             yield _Mark("active", f"attempt {max(1, error.attempt)} started", error.started_at, gap, 2)
         kind = "failed" if error.kind in _COUNTED or error.kind == "stalled" else "delayed"
         gap = "ran" if error.started_at is not None else ""
-        yield _Mark(kind, f"attempt {error.attempt} ended: {error.kind}", error.at, gap, 3)
+        yield _Mark(kind, f"attempt {error.attempt} {_ENDED.get(error.kind, error.kind)}", error.at, gap, 3)
         before = error
 
 

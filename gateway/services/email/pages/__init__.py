@@ -54,6 +54,7 @@ def mail_pages(platform: Platform, inbox: Inbox | None) -> FeaturePages:
         ),
         notices=NOTICES | inbox_pages.NOTICES,
         about_job=mail.about_job,
+        name_jobs=reader.names_of_jobs,
     )
 
 

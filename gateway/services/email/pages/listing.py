@@ -42,6 +42,7 @@ class ListPage:
         extra = {
             "newest": _address(query) if query.get("cursor") else None,
             "tabs": _tabs(query),
+            "jobs": _jobs(query),
             "here": _address(query),
             "filtered": any(kept.values()),
             "further": len(found.mails) < SHOWN,
@@ -78,6 +79,15 @@ def _tabs(query: Mapping[str, str]) -> list[dict[str, Any]]:
         }
         for status in ("", *STATUSES)
     ]
+
+
+def _jobs(query: Mapping[str, str]) -> str | None:
+    """Where the jobs of failed mails can be retried together; None: not of these."""
+    if query.get("status") != "failed" or query.get("q"):
+        return None
+    words = [f'{name}:"{query[name]}"' for name in ("to", "tag") if query.get(name)]
+    kept = {name: query[name] for name in ("from", "until") if query.get(name)}
+    return f"/queue/{EMAIL_QUEUE}{_joined({'status': 'failed', **({'q': ' '.join(words)} if words else {}), **kept})}"
 
 
 def _address(query: Mapping[str, str], cursor: str | None = None) -> str:

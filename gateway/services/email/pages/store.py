@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -151,6 +152,15 @@ class MailReader:
 
     async def images(self, mail_id: UUID) -> list[Attachment]:
         return [Attachment(**row) for row in await self._pool.fetch(SQL["read_images"], mail_id)]
+
+    async def names_of_jobs(self, job_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """To whom their mails go."""
+        rows = await self._pool.fetch(SQL["recipients_of_jobs"], list(job_ids))
+        others = {row["job_id"]: row["recipients"] - 1 for row in rows}
+        return {
+            row["job_id"]: row["first"] + (f" and {others[row['job_id']]} more" if others[row["job_id"]] else "")
+            for row in rows
+        }
 
     async def of_job(self, job_id: UUID) -> tuple[UUID, str] | None:
         """Id and subject."""

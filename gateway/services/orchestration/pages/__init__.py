@@ -65,6 +65,7 @@ def orchestration_pages(shown: Shown) -> FeaturePages:
         ),
         notices=_NOTICES,
         about_job=_Behind(shown.store).links,
+        name_jobs=shown.store.names_of_jobs,
     )
 
 

@@ -198,6 +198,11 @@ class PageStore:
         """Of models that have a price: is it nothing?"""
         return {row["model"]: row["free"] for row in await self._pool.fetch(SQL["free_models"], list(names))}
 
+    async def names_of_jobs(self, job_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """On what, and for which project, those work that are runs."""
+        rows = await self._pool.fetch(SQL["work_of_jobs"], list(job_ids))
+        return {row["id"]: f"{row['work']} for {row['project']}" for row in rows}
+
     async def behind(self, job_id: UUID) -> Behind:
         (row,) = await self._pool.fetch(SQL["behind_job"], job_id)
         return Behind(**row)

@@ -131,23 +131,32 @@ async function look() {
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
     if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) { location.reload(); return; }
-    if (!answer.ok) throw new Error(String(answer.status));
-    update(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (!answer.ok) { stale(fresh.querySelector("main [role=alert]:not(#stale)")?.textContent); return; }
+    if (document.querySelector("[data-heals]")) { location.reload(); return; }
+    update(fresh);
     shown = Date.now();
-    say("");
+    stale(null);
   } catch {
-    say("Live updates stopped. Showing " + new Date(shown).toLocaleTimeString() + ", trying again every 10 s.", true);
+    stale("The gateway does not answer.");
   } finally {
     looking = false;
   }
 }
 
-function say(text, aloud) {
-  const place = byId("lag");
-  const words = text || (live && topics && !stream ? "updating every 10 s" : "");
-  if (place.textContent === words) return;
-  place.textContent = words;
-  if (aloud) byId("spoken").textContent = words;
+// What is shown is old, and why; null: it is not. A page that could not be loaded says so itself.
+function stale(why) {
+  const place = byId("stale");
+  const words = why === null ? "" : (why || "This page cannot be loaded now.").trim() + " What you see is from "
+    + new Date(shown).toLocaleTimeString() + "; trying again by itself.";
+  place.hidden = !words || document.querySelector("[data-heals]") !== null;
+  if (place.lastElementChild.textContent !== words) place.lastElementChild.textContent = words;
+  lag();
+}
+
+function lag() {
+  const words = live && topics && !stream ? "updating every 10 s" : "";
+  if (byId("lag").textContent !== words) byId("lag").textContent = words;
 }
 
 function soon() {
@@ -217,7 +226,7 @@ liveButton.addEventListener("click", () => {
   store.set("gateway_live", live ? "on" : "off");
   showLive();
   turn();
-  say("");
+  lag();
 });
 showLive();
 
@@ -261,13 +270,22 @@ document.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey) window.open(link.href, "_blank", "noopener"); else location.href = link.href;
 });
 
-// One box for all boxes of the page.
+// One box for all boxes of the page; what is done to those ticked waits for one.
 const all = byId("tick-all");
 if (all) {
+  const boxes = Array.from(document.querySelectorAll("td.tick input"));
+  const count = byId("ticked-count");
+  const counted = () => {
+    const ticked = boxes.filter((box) => box.checked).length;
+    all.checked = ticked === boxes.length;
+    count.textContent = ticked ? ticked + " ticked:" : "Ticked:";
+    for (const button of byId("ticked").elements) if (button.type === "submit") button.disabled = !ticked;
+  };
   all.hidden = false;
-  const boxes = () => Array.from(document.querySelectorAll("td.tick input"));
-  all.addEventListener("change", () => { for (const box of boxes()) box.checked = all.checked; });
-  document.addEventListener("change", (event) => { if (event.target !== all) all.checked = boxes().every((box) => box.checked); });
+  all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; counted(); });
+  for (const box of boxes) box.addEventListener("change", counted);
+  window.addEventListener("pageshow", counted);
+  counted();
 }
 
 document.addEventListener("animationend", (event) => event.target.classList.remove("changed"));
@@ -315,4 +333,4 @@ document.addEventListener("click", (event) => { // one question at a time
 showTimes(document);
 if (byId("done")) byId("done").focus({ preventScroll: true });
 listen();
-say("");
+lag();
