@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.access import SCOPES_OF, Principal, Role
 from gateway.infra.uuid7 import uuid7
@@ -25,13 +26,27 @@ SHOP = {
     "facts": {"language": "de", "goal": "first hundred customers"},
     "monthlyBudgetCents": 1250,
 }
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def served(database_url: str) -> AsyncIterator[Served]:
     async with serving(settings_for(database_url)) as (client, runtime):
         yield client, runtime, people(runtime)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(shared_database_url: str) -> AsyncIterator[Served]:
+    async with serving(settings_for(shared_database_url)) as (client, runtime):
+        yield client, runtime, people(runtime)
+
+
+@pytest.fixture
+def shared(gateway: Served) -> Served:
+    """For tests that look at projects of their own only. The client is nobody."""
+    gateway[0].headers.pop("Authorization", None)
+    return gateway
 
 
 async def make(served: Served, owner: str = "ann", **fields: Any) -> dict[str, Any]:
@@ -70,9 +85,9 @@ async def test_a_project_from_its_making_to_its_archive(served: Served) -> None:
     assert opened["archivedAt"] is None
 
 
-async def test_who_may_do_what(served: Served) -> None:
-    client, _, who = served
-    project = await make(served)
+async def test_who_may_do_what(shared: Served) -> None:
+    client, _, who = shared
+    project = await make(shared)
     path = f"{PATH}/{project['id']}"
     data(await client.put(f"{path}/members/bob", headers=who("ann")))
     got: dict[str, list[int]] = {}
@@ -99,9 +114,9 @@ async def test_who_may_do_what(served: Served) -> None:
     assert (await client.get(path)).status_code == 401
 
 
-async def test_unknown_and_foreign_look_the_same(served: Served) -> None:
-    client, _, who = served
-    project = await make(served)
+async def test_unknown_and_foreign_look_the_same(shared: Served) -> None:
+    client, _, who = shared
+    project = await make(shared)
     answers = [
         refused(await client.get(f"{PATH}/{one}", headers=who("eve")), 404, "not_found")
         for one in (project["id"], uuid7(), "no-id")
@@ -129,9 +144,9 @@ async def test_a_list_shows_ones_own_page_by_page(served: Served) -> None:
         assert error["details"][0]["field"] in query
 
 
-async def test_members_come_and_go_but_an_owner_stays(served: Served) -> None:
-    client, _, who = served
-    path = f"{PATH}/{(await make(served))['id']}/members"
+async def test_members_come_and_go_but_an_owner_stays(shared: Served) -> None:
+    client, _, who = shared
+    path = f"{PATH}/{(await make(shared))['id']}/members"
     added = data(await client.put(f"{path}/auth0%7Cbob", headers=who("ann")))
     assert (added["principal"], added["role"]) == ("auth0|bob", "member")
     refused(await client.delete(f"{path}/ann", headers=who("ann")), 409, "last_owner")
@@ -147,11 +162,11 @@ async def test_members_come_and_go_but_an_owner_stays(served: Served) -> None:
     assert (await client.delete(f"{path}/carl", headers=who("carl"))).status_code == 204  # leaves
 
 
-async def test_owners_who_leave_at_once_do_not_leave_it_alone(served: Served) -> None:
-    client, runtime, who = served
+async def test_owners_who_leave_at_once_do_not_leave_it_alone(shared: Served) -> None:
+    client, runtime, who = shared
     owners = [f"owner-{number}" for number in range(4)]
     for _ in range(5):
-        project = await make(served, owners[0])
+        project = await make(shared, owners[0])
         path = f"{PATH}/{project['id']}/members"
         for owner in owners[1:]:
             data(await client.put(f"{path}/{owner}", json={"role": "owner"}, headers=who(owners[0])))
@@ -165,9 +180,9 @@ async def test_owners_who_leave_at_once_do_not_leave_it_alone(served: Served) ->
         assert left == 1
 
 
-async def test_members_are_bounded(served: Served) -> None:
-    client, runtime, who = served
-    project = UUID((await make(served))["id"])
+async def test_members_are_bounded(shared: Served) -> None:
+    client, runtime, who = shared
+    project = UUID((await make(shared))["id"])
     await runtime.pool.execute(
         "INSERT INTO project_members (project_id, principal) SELECT $1, 'm' || n FROM generate_series(2, $2::int) n",
         project,
@@ -179,9 +194,9 @@ async def test_members_are_bounded(served: Served) -> None:
     assert [one["role"] for one in data(await client.get(path, headers=who("ann")))[:3]] == ["owner", "owner", "member"]
 
 
-async def test_changes_of_different_fields_both_stay(served: Served) -> None:
-    client, _, who = served
-    path = f"{PATH}/{(await make(served))['id']}"
+async def test_changes_of_different_fields_both_stay(shared: Served) -> None:
+    client, _, who = shared
+    path = f"{PATH}/{(await make(shared))['id']}"
     patches = ({"name": "New"}, {"monthlyBudgetCents": 7}, {"facts": {}}, {"repository": "acme/new"})
     await asyncio.gather(*(client.patch(path, json=patch, headers=who("ann")) for patch in patches))
     now = data(await client.get(path, headers=who("ann")))
@@ -209,22 +224,24 @@ async def test_changes_of_different_fields_both_stay(served: Served) -> None:
         ({"budget": 5}, "budget"),
     ],
 )
-async def test_what_is_wrong_is_named_and_nothing_is_made(served: Served, fields: dict[str, Any], field: str) -> None:
-    client, runtime, who = served
+async def test_what_is_wrong_is_named_and_nothing_is_made(shared: Served, fields: dict[str, Any], field: str) -> None:
+    client, runtime, who = shared
+    projects = await runtime.pool.fetchval("SELECT count(*) FROM projects")
+    changes = await runtime.pool.fetchval("SELECT count(*) FROM admin_audit")
     error = refused(await client.post(PATH, json=SHOP | fields, headers=who("ann")), 400, "validation_error")
     assert error["details"][0]["field"] == field and len(error["message"]) < 400
-    project = await make(served)
+    project = await make(shared)
     path = f"{PATH}/{project['id']}"
     refused(await client.patch(path, json=fields, headers=who("ann")), 400, "validation_error")
-    assert await runtime.pool.fetchval("SELECT count(*) FROM projects") == 1
-    assert await runtime.pool.fetchval("SELECT count(*) FROM admin_audit") == 1
+    assert await runtime.pool.fetchval("SELECT count(*) FROM projects") == projects + 1
+    assert await runtime.pool.fetchval("SELECT count(*) FROM admin_audit") == changes + 1
     assert data(await client.get(path, headers=who("ann"))) == project
 
 
-async def test_bad_bodies_of_the_other_routes(served: Served) -> None:
-    client, _, who = served
+async def test_bad_bodies_of_the_other_routes(shared: Served) -> None:
+    client, _, who = shared
     client.headers.update(who("ann"))
-    path = f"{PATH}/{(await make(served))['id']}"
+    path = f"{PATH}/{(await make(shared))['id']}"
     refused(await client.patch(path, json={}), 400, "validation_error")
     refused(await client.post(PATH, json={"facts": {}}), 400, "validation_error")
     refused(await client.post(PATH, json=SHOP | {"facts": {"a": "\u0000"}}), 400, "invalid_text")
@@ -236,10 +253,10 @@ async def test_bad_bodies_of_the_other_routes(served: Served) -> None:
     refused(await client.put(f"{path}/agents", json={"enabled": ["develoepr"]}), 422, "unknown_agent")
 
 
-async def test_a_project_chooses_its_agents(served: Served) -> None:
-    client, _, who = served
+async def test_a_project_chooses_its_agents(shared: Served) -> None:
+    client, _, who = shared
     client.headers.update(who("ann"))
-    path = f"{PATH}/{(await make(served))['id']}/agents"
+    path = f"{PATH}/{(await make(shared))['id']}/agents"
     before = data(await client.get(path))
     assert before["enabled"] is None and len(before["running"]) == 7
     for enabled in (["seo_writer", "code-review"], ["general"], []):
@@ -271,10 +288,10 @@ async def test_every_change_leaves_a_row(served: Served) -> None:
     ]
 
 
-async def test_what_others_build_on(served: Served) -> None:
+async def test_what_others_build_on(shared: Served) -> None:
     """``visible``, ``changeable``, ``runnable``, ``open``: what runs, approvals and triggers ask."""
-    client, runtime, who = served
-    project = UUID((await make(served))["id"])
+    client, runtime, who = shared
+    project = UUID((await make(shared))["id"])
     await client.put(f"{PATH}/{project}/members/bob", headers=who("ann"))
     projects = Projects(runtime.pool)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.access import Role
 from gateway.jobs.registry import Task, TaskContext
@@ -20,6 +22,7 @@ from tests.support.web import ADMIN, serving, settings_for
 
 PATH = "/api/v1/admin/schedules"
 QUEUE = "email-queue"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 Served = tuple[httpx.AsyncClient, Runtime]
 
 
@@ -43,8 +46,21 @@ async def clean_up(wanted: Cleanup, _context: TaskContext) -> str:
     return f"{wanted.days} days before {wanted.tick}"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def served(database_url: str) -> AsyncIterator[Served]:
+    async with scheduling(database_url) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[Served]:
+    """For tests that make nothing."""
+    async with scheduling(shared_database_url) as made:
+        yield made
+
+
+@asynccontextmanager
+async def scheduling(database_url: str) -> AsyncIterator[Served]:
     async with serving(settings_for(database_url)) as (client, runtime):
         runtime.engine.registry.add_task(Task("test.cleanup", QUEUE, Cleanup, clean_up))
         client.headers.update(ADMIN)
@@ -233,8 +249,8 @@ async def test_every_change_leaves_a_row_and_a_refused_one_none(served: Served) 
         ({"crom": "* * * * *"}, "crom"),
     ],
 )
-async def test_what_is_wrong_is_named_and_nothing_is_made(served: Served, changes: dict[str, Any], field: str) -> None:
-    client, runtime = served
+async def test_what_is_wrong_is_named_and_nothing_is_made(shared: Served, changes: dict[str, Any], field: str) -> None:
+    client, runtime = shared
     answer = await client.post(PATH, json={**NIGHTLY, **changes})
     error = await refused(answer, 400, "validation_error")
     assert error["details"][0]["field"] == field
