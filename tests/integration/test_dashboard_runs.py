@@ -16,6 +16,7 @@ import pytest_asyncio
 from gateway.access import Role
 from gateway.infra.uuid7 import uuid7
 from gateway.masking import CONTENT_MASK
+from gateway.services.orchestration.budgets import Budgets, BudgetWatch
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, Document
 from tests.support.run_rows import project_row
@@ -224,6 +225,27 @@ async def test_what_is_spent_of_a_budget_is_a_meter(board: Dashboard, rows: Rows
     assert "of $2.00" in page.text
     meter = page.all("meter")[0]
     assert (meter["value"], meter["max"]) == ("41000", "500000")
+
+
+async def test_budgets_stand_on_the_page_of_usage_the_most_spent_first(board: Dashboard, rows: Rows) -> None:
+    shares = {"Calm": 100, "Near": 850, "Gone": 1000, "None": None}
+    for name, cents in shares.items():
+        project = await project_row(board.pool)
+        run = await rows.run(project)
+        await rows.step(run, started_at=datetime.now(UTC), cost_micros=(cents or 5) * 10_000)
+        budget = None if cents is None else 10_000_000
+        change = "UPDATE projects SET name = $2, monthly_budget_micros = $3 WHERE id = $1"
+        await board.pool.execute(change, project, f"{name} <b>shop</b>", budget)
+    assert await BudgetWatch(Budgets(board.pool)).tell() >= 2
+    page = await board.page("/usage")
+    page.sound()
+    listed = page.text[page.text.index("Budgets of this month") : page.text.index("By day, project and model")]
+    places = [
+        listed.index(words) for words in ("Gone", "$10.00 of $10.00 (100 %)", "Near", "$8.50 of $10.00 (85 %)", "Calm")
+    ]
+    assert places == sorted(places)
+    assert "None <b>" not in listed
+    assert "Budgets of this month" not in (await board.page(f"/usage?project={project}")).text
 
 
 async def test_steps_stand_beside_each_other_in_time(board: Dashboard, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -137,6 +138,37 @@ async def test_budgets_near_their_end_are_logged_once_and_counted(served: Served
     assert watch.counts() == {"ok": 1, "warning": 0, "exhausted": 0}
     runtime.metrics.watch_budgets(watch.counts)
     assert 'gateway_project_budgets{state="ok"} 1.0' in (await client.get("/metrics")).text
+
+
+async def test_a_budget_is_told_once_a_month_and_threshold_whoever_looks(served: Served) -> None:
+    client, runtime, who = served
+    pool = runtime.pool
+    project = await project_of(served, "ann", 100)
+    budgets = Budgets(pool)
+    replicas = [BudgetWatch(budgets) for _ in range(4)]
+
+    async def told() -> int:
+        return sum(await asyncio.gather(*(replica.tell() for replica in replicas)))
+
+    async def budget(cents: int) -> None:
+        body = {"monthlyBudgetCents": cents}
+        assert (await client.patch(f"/api/v1/projects/{project}", json=body, headers=who("ann"))).status_code == 200
+
+    assert await told() == 0
+    await spend(pool, project, {"cents": 80})
+    assert [await told(), await told(), await BudgetWatch(budgets).tell()] == [1, 0, 0]
+    await spend(pool, project, {"cents": 20})
+    assert [await told(), await told()] == [1, 0]
+    await budget(120)
+    assert [await told(), await told()] == [1, 0], "a budget that was raised is another one"
+    await budget(100)
+    assert await told() == 0
+    rows = await pool.fetch("SELECT percent, budget_micros, spent_micros FROM budget_alerts ORDER BY told_at")
+    assert [tuple(row) for row in rows] == [(80, 10**6, 8 * 10**5), (100, 10**6, 10**6), (80, 1_200_000, 10**6)]
+    await pool.execute("UPDATE budget_alerts SET resets_at = resets_at - interval '1 month'")
+    assert [await told(), await told()] == [1, 0], "a new month"
+    [spending] = await budgets.budgeted()
+    assert list(await budgets.told([spending])) == [project]
 
 
 async def test_usage_adds_up_by_whatever_is_asked(served: Served) -> None:

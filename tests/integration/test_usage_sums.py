@@ -18,7 +18,7 @@ from gateway.infra.postgres import open_pool
 from gateway.infra.sqlfiles import load_sql
 from gateway.infra.uuid7 import uuid7
 from gateway.problem import Problem
-from gateway.services.orchestration.budgets import cents
+from gateway.services.orchestration.budgets import Budgets, BudgetWatch, cents
 from gateway.services.orchestration.upkeep import upkeep_duties
 from gateway.services.orchestration.usage import ROWS_MAX, RUN, Usage, UsageFilter, UsageSums
 from gateway.settings import Settings
@@ -300,9 +300,12 @@ async def test_a_question_by_run_is_refused_before_many_are_read(pool: Pool) -> 
     assert (await Usage(pool).of(UsageFilter(since=day, until=day + DAY, by=(RUN,), project_id=project)))[1] == []
 
 
-async def test_sums_are_made_at_five_past_and_days_at_one_in_the_night(pool: Pool) -> None:
-    duties = {duty.name: duty for duty in upkeep_duties(pool, Settings(database_url="postgresql://unused"))}
+async def test_sums_are_made_at_five_past_days_at_one_in_the_night_and_alerts_at_ten_past(pool: Pool) -> None:
+    settings = Settings(database_url="postgresql://unused")
+    duties = {duty.name: duty for duty in upkeep_duties(pool, settings, BudgetWatch(Budgets(pool)))}
     hourly, daily = duties["sum usage by hour"], duties["sum usage by day"]
     assert (hourly.period_s, hourly.offset_s) == (3600, 300)
     assert (daily.period_s, daily.offset_s) == (86_400, 3600)
-    assert (await hourly.run(), await daily.run()) == (0, 0)
+    alerts = duties["budget alerts"]
+    assert (alerts.period_s, alerts.offset_s) == (3600, 600)
+    assert [await duty.run() for duty in (hourly, daily, alerts)] == [0, 0, 0]

@@ -73,7 +73,7 @@ def feature(platform: Platform, *, watch_budgets: WatchBudgets | None = None) ->
             Chore("expire approvals", EXPIRE_S, approvals.expire),
             Chore("expire suggestions", SUGGESTIONS_S, suggestions.expire),
             runs.chore,
-            *upkeep_duties(platform.pool, platform.settings),
+            *upkeep_duties(platform.pool, platform.settings, budget_watch),
         ),
         channels=runs.channels,
         pages=orchestration_pages(shown),

@@ -58,6 +58,16 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
         warned = self.spent_micros * 100 >= self.budget_micros * WARN_PERCENT
         return BudgetState.WARNING if warned else BudgetState.OK
 
+    @property
+    def share(self) -> float:
+        """Of the budget: 1 is all of it, and so is a budget of nothing."""
+        return self.spent_micros / self.budget_micros if self.budget_micros else 1.0
+
+    @property
+    def percent(self) -> int | None:
+        """The highest threshold that was reached; None: nobody needs to know."""
+        return {BudgetState.WARNING: WARN_PERCENT, BudgetState.EXHAUSTED: 100}.get(self.state)
+
 
 def cents(micros: int) -> float:
     return micros / MICROS_PER_CENT
@@ -91,32 +101,55 @@ class Budgets:
         """All projects with a budget that are not archived."""
         return [Spending(**row) for row in await self._pool.fetch(SQL["budget_all"])]
 
+    async def record(self, near: Sequence[Spending]) -> list[Spending]:
+        """Those that nobody recorded before, in this month, with this budget. ``near``: of one reading, each with a
+        ``percent``."""
+        if not near:
+            return []
+        columns = (
+            [getattr(one, name) for one in near] for name in ("project_id", "percent", "budget_micros", "spent_micros")
+        )
+        rows = await self._pool.fetch(SQL["budget_tell"], *columns, near[0].resets_at)
+        new = {row["project_id"] for row in rows}
+        return [spending for spending in near if spending.project_id in new]
+
+    async def told(self, spendings: Sequence[Spending]) -> dict[UUID, datetime]:
+        """When it was told of these budgets this month that they are as far spent as they are; only of such."""
+        rows = await self._pool.fetch(SQL["budget_told"], [spending.project_id for spending in spendings])
+        times = {(row["project_id"], row["budget_micros"]): row["told_at"] for row in rows}
+        near = [one for one in spendings if one.percent is not None]
+        return {one.project_id: at for one in near if (at := times.get((one.project_id, one.budget_micros)))}
+
 
 class BudgetWatch:
-    """A chore: counts projects by the state of their budgets, and logs each that gets near the end of its own."""
+    """Counts projects by the state of their budgets, and tells of each that gets near the end of its own: once a month
+    and threshold over all replicas."""
 
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
         self._counts: dict[str, int] = {}
         self._read_at = 0.0
-        self._told: dict[UUID, BudgetState] = {}
 
     async def look(self) -> None:
+        """A chore."""
+        await self.tell()
+
+    async def tell(self) -> int:
+        """Answers how many budgets were told of that had not been."""
         found = await self._budgets.budgeted()
         counts = Counter(spending.state for spending in found)
         self._counts = {str(state): counts[state] for state in BudgetState if state is not BudgetState.NONE}
         self._read_at = time.monotonic()
-        tell = {each.project_id: each for each in found if each.state in (BudgetState.WARNING, BudgetState.EXHAUSTED)}
-        for project_id, spending in tell.items():
-            if self._told.get(project_id) is not spending.state:
-                log.warning(
-                    "budget_exhausted" if spending.state is BudgetState.EXHAUSTED else "budget_warning",
-                    project=str(project_id),
-                    spent_cents=cents(spending.spent_micros),
-                    budget_cents=cents(spending.budget_micros or 0),
-                    resets_at=spending.resets_at.isoformat(),
-                )
-        self._told = {project_id: spending.state for project_id, spending in tell.items()}
+        new = await self._budgets.record([spending for spending in found if spending.percent is not None])
+        for spending in new:
+            log.warning(
+                "budget_exhausted" if spending.state is BudgetState.EXHAUSTED else "budget_warning",
+                project=str(spending.project_id),
+                spent_cents=cents(spending.spent_micros),
+                budget_cents=cents(spending.budget_micros or 0),
+                resets_at=spending.resets_at.isoformat(),
+            )
+        return len(new)
 
     def counts(self) -> Mapping[str, int]:
         """By state, for the metrics; nothing once the reading is old, as on replicas that do no chores."""

@@ -12,6 +12,7 @@ from gateway.feature import Platform
 from gateway.infra.sqlfiles import load_sql
 from gateway.jobs.duties import HOUR_S, Duty, in_batches
 from gateway.jobs.job import JobState
+from gateway.services.orchestration.budgets import BudgetWatch
 from gateway.services.orchestration.github.store import prune
 from gateway.services.orchestration.queue import ORCHESTRATION_QUEUE
 from gateway.services.orchestration.usage import UsageSums
@@ -56,9 +57,8 @@ async def prune_triggers(pool: asyncpg.Pool[asyncpg.Record]) -> int:
     return ticks + await in_batches(pool, SQL["clean_deliveries"], KEPT_S)
 
 
-def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tuple[Duty, ...]:
+def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings, budgets: BudgetWatch) -> tuple[Duty, ...]:
     """Runs go at one in the night, UTC: what they cost is counted as before (docs/maintenance.md)."""
-    sums = UsageSums(pool)
     duties = [
         Duty(
             "prune pages of GitHub", "Drops answers of GitHub that are old or too many.", HOUR_S, partial(prune, pool)
@@ -69,6 +69,17 @@ def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tup
             HOUR_S,
             partial(prune_triggers, pool),
         ),
+        *_usage_duties(UsageSums(pool), budgets),
+    ]
+    if days := settings.run_retention_days:
+        does = f"Deletes runs that ended {days} days ago, and keeps what they cost."
+        run = partial(in_batches, pool, SQL["prune_runs"], days * DAY_S)
+        duties.append(Duty("prune runs", does, int(DAY_S), run, offset_s=HOUR_S))
+    return tuple(duties)
+
+
+def _usage_duties(sums: UsageSums, budgets: BudgetWatch) -> tuple[Duty, ...]:
+    return (
         Duty(
             "sum usage by hour",
             "Adds up what agents cost in each hour that is over, and again where it changed since.",
@@ -83,9 +94,11 @@ def upkeep_duties(pool: asyncpg.Pool[asyncpg.Record], settings: Settings) -> tup
             sums.days,
             offset_s=HOUR_S,
         ),
-    ]
-    if days := settings.run_retention_days:
-        does = f"Deletes runs that ended {days} days ago, and keeps what they cost."
-        run = partial(in_batches, pool, SQL["prune_runs"], days * DAY_S)
-        duties.append(Duty("prune runs", does, int(DAY_S), run, offset_s=HOUR_S))
-    return tuple(duties)
+        Duty(
+            "budget alerts",
+            "Tells of budgets that are nearly or wholly spent, if no look in between has.",
+            HOUR_S,
+            budgets.tell,
+            offset_s=10 * MINUTE_S,
+        ),
+    )

@@ -55,7 +55,7 @@ def orchestration_pages(shown: Shown) -> FeaturePages:
             Page(path="/runs/{run_id:str}/steps/{position:str}", place="runs", load=run.raw, content=True),
             Page(path="/approvals", place="approvals", load=approvals.load, query=approvals_page.QUERY),
             Page(path="/approvals/{action_id:str}", place="approvals", load=approvals.one),
-            Page(path="/usage", place="usage", load=UsagePage(shown.store).load, query=usage_page.QUERY),
+            Page(path="/usage", place="usage", load=UsagePage(shown.store, shown.budgets).load, query=usage_page.QUERY),
         ),
         actions=(
             Action(path="/runs/{run_id:str}/cancel", act=run.cancel, access=operate),

@@ -1,4 +1,4 @@
-"""How runs, steps and actions stand: a word, a sign beside it, and the colour of the dashboard's states. Pure."""
+"""How runs, steps, actions and budgets stand: a word, a sign beside it, and a colour of the dashboard. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.services.orchestration.actions import ActionStatus
+from gateway.services.orchestration.budgets import WARN_PERCENT, BudgetState
 from gateway.services.orchestration.plan import StepStatus
 from gateway.services.orchestration.runs import RunStatus
 
@@ -47,6 +48,13 @@ _ACTIONS: Final = {
     ActionStatus.FAILED: Badge("failed", "failed", "✕"),
 }
 
+_BUDGETS: Final = {
+    BudgetState.NONE: Badge("no budget", "waiting", "○"),
+    BudgetState.OK: Badge("in budget", "completed", "✓"),
+    BudgetState.WARNING: Badge(f"over {WARN_PERCENT} %", "paused", "!"),
+    BudgetState.EXHAUSTED: Badge("spent", "failed", "✕"),
+}
+
 
 def badge_of_run(status: RunStatus, failed: int) -> Badge:
     """``failed``: how many of its steps did. With one, nothing is simply completed (T25)."""
@@ -62,3 +70,7 @@ def badge_of_step(status: StepStatus) -> Badge:
 
 def badge_of_action(status: ActionStatus) -> Badge:
     return _ACTIONS[status]
+
+
+def badge_of_budget(state: BudgetState) -> Badge:
+    return _BUDGETS[state]

@@ -21,6 +21,20 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """``words`` say what was spent of what."""
+
+    spent: int
+    most: int
+    words: str
+
+
+def budget_of(spent: int, most: int) -> Budget:
+    """Both in micros."""
+    share = f" ({round(100 * spent / most)} %)" if most else ""
+    return Budget(spent=spent, most=most, words=f"{dollars(spent)} of {dollars(most)}{share}")
+
+
 def cost_of(micros: int, tokens: int, *, unknown: bool, demo: bool = False) -> Cost:
     if unknown:
         words = f"{dollars(micros)} and what is unknown" if micros else "cost unknown"

@@ -17,7 +17,7 @@ from gateway.problem import Problem
 from gateway.services.orchestration.actions import ActionStatus
 from gateway.services.orchestration.budgets import Budgets, Spending
 from gateway.services.orchestration.pages.badges import Badge, badge_of_action, badge_of_run, badge_of_step
-from gateway.services.orchestration.pages.money import Cost, cost_of, dollars, without_price
+from gateway.services.orchestration.pages.money import Budget, Cost, budget_of, cost_of, without_price
 from gateway.services.orchestration.pages.queries import line_in
 from gateway.services.orchestration.pages.store import SHOWN_TEXT, About, PageStore, ShownAction, ShownStep
 from gateway.services.orchestration.pages.waterfall import Bar, bars
@@ -44,14 +44,6 @@ class StepRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     output: str | None
     more: int | None
     words: str | None
-
-
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """``words`` say what was spent of what."""
-
-    spent: int
-    most: int
-    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,18 +209,13 @@ def _until(run: Run) -> datetime:
 
 
 def _budget(run: Run) -> Budget | None:
-    return None if run.budget_micros is None else _spent(run.cost_micros, run.budget_micros)
+    return None if run.budget_micros is None else budget_of(run.cost_micros, run.budget_micros)
 
 
 def _month(spending: Spending | None) -> Budget | None:
     if spending is None or spending.budget_micros is None:
         return None
-    return _spent(spending.spent_micros, spending.budget_micros)
-
-
-def _spent(spent: int, most: int) -> Budget:
-    share = f" ({round(100 * spent / most)} %)" if most else ""
-    return Budget(spent=spent, most=most, words=f"{dollars(spent)} of {dollars(most)}{share}")
+    return budget_of(spending.spent_micros, spending.budget_micros)
 
 
 def _id_of(started: Sequence[Started]) -> str:

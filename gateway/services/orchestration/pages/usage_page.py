@@ -1,4 +1,4 @@
-"""``/admin/queues/usage``: tokens and money by day, project and model."""
+"""``/admin/queues/usage``: tokens and money by day, project and model, and what is spent of budgets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from uuid import UUID
 import msgspec
 
 from gateway.pages import Asked, View
-from gateway.services.orchestration.pages.money import Cost, cost_of, without_price
+from gateway.services.orchestration.budgets import Budgets
+from gateway.services.orchestration.pages.badges import Badge, badge_of_budget
+from gateway.services.orchestration.pages.money import Budget, Cost, budget_of, cost_of, without_price
 from gateway.services.orchestration.pages.queries import id_in
 from gateway.services.orchestration.pages.store import DAYS_SHOWN, PageStore
 from gateway.services.orchestration.usage import read_query
 
 SPAN: Final = timedelta(days=7)  # shown when the address says no time
+BUDGETS_SHOWN: Final = 50
 QUERY: Final = ("project", "from", "until")
 
 
@@ -37,9 +40,21 @@ _NOTHING: Final = UsageRow(
 )
 
 
+class BudgetRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A budget of the present month. ``told_at``: when it was told that it is as far spent as ``badge`` says."""
+
+    project_id: UUID
+    project: str
+    badge: Badge
+    budget: Budget
+    resets_at: datetime
+    told_at: datetime | None
+
+
 class UsagePage:
-    def __init__(self, store: PageStore) -> None:
+    def __init__(self, store: PageStore, budgets: Budgets) -> None:
         self._store = store
+        self._budgets = budgets
 
     async def load(self, asked: Asked) -> View:
         """Raises Problem 400 naming what of the address is wrong."""
@@ -59,12 +74,30 @@ class UsagePage:
                 "rows": [_row(row, unknown) for row in found],
                 "total": _total(found[0], unknown) if found else _NOTHING,
                 "complete": len(found) < DAYS_SHOWN,
+                "budgets": await self._shown_budgets(project_id),
             },
             extra={
                 "query": {name: asked.query.get(name, "") for name in QUERY},
                 "projects": await self._store.projects(project_id),
             },
         )
+
+    async def _shown_budgets(self, project_id: UUID | None) -> list[BudgetRow]:
+        """Of this project, or the ``BUDGETS_SHOWN`` that are spent most."""
+        found = [one for one in await self._budgets.budgeted() if project_id in (None, one.project_id)]
+        most = sorted(found, key=lambda one: (-one.share, one.name))[:BUDGETS_SHOWN]
+        told = await self._budgets.told(most)
+        return [
+            BudgetRow(
+                project_id=one.project_id,
+                project=one.name,
+                badge=badge_of_budget(one.state),
+                budget=budget_of(one.spent_micros, one.budget_micros or 0),
+                resets_at=one.resets_at,
+                told_at=told.get(one.project_id),
+            )
+            for one in most
+        ]
 
 
 def _row(row: dict[str, Any], unknown: frozenset[str]) -> UsageRow:
