@@ -135,7 +135,7 @@ class Hub:
     async def _catch_up(self, feed: Feed, subscription: Subscription) -> None:
         """Queue what is kept after the subscription's position, until it has what its channel's others have."""
         while feed.has(subscription) and await subscription.listener.room():
-            before = subscription.last
+            before, others = subscription.last, feed.last
             page = await self._log.read(feed.name, before, _PAGE)
             told, gaps = subscription.take(feed.name, page)
             if not page:
@@ -144,7 +144,9 @@ class Hub:
                     gaps += subscription.skip(feed.name, position)
             self._metrics.replayed(told)
             self._metrics.gaps(gaps)
-            if len(page) < _PAGE and (subscription.last >= feed.last or subscription.last == before):
+            # What others were told since the page was read is not lost: the next page has it.
+            stands = subscription.last == before and feed.last == others
+            if len(page) < _PAGE and (subscription.last >= feed.last or stands):
                 subscription.live = True
                 if subscription.last < feed.last:  # the log has lost what others were told
                     self._fill_soon(feed)

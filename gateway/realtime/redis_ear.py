@@ -1,4 +1,8 @@
-"""One pub/sub connection of a replica: it hears the channels that somebody here listens to."""
+"""One pub/sub connection of a replica: it hears the channels that somebody here listens to.
+
+redis-py's ``PubSub`` is not used: it connects again by itself, and nobody learns that messages may be missing. When one
+task subscribes while another closes, it even leaves a connection behind that nobody closes.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,6 @@ _RETRY_S: Final = 0.25
 _NAMES_AT_ONCE: Final = 500
 _NOBODYS: Final = "gw:told"  # a connection without any subscription cannot be read
 
-# A connection may die while one task reads from it and another subscribes: redis-py then writes to no writer at all.
-_LOST: Final = (*REDIS_ERRORS, AttributeError)
-
 Heard = Callable[[str, bytes], None]
 
 
@@ -39,7 +40,7 @@ class RedisEar:
         self._broken = broken
         self._names: dict[str, asyncio.Future[None]] = {}  # done: the server has confirmed it
         self._turns = count()
-        self._pubsub: Any = None  # its types are those of the blocking library too
+        self._connection: Any = None  # while it hears
         self._started = False
         self._loop = Loop("realtime ear", self._listen)
 
@@ -53,9 +54,9 @@ class RedisEar:
         if not self._started:
             self._started = True
             await self._loop.start()
-        elif self._pubsub is not None and not confirmed.done():
-            with contextlib.suppress(*_LOST):  # the loop sees it too, and subscribes to all again
-                await self._pubsub.subscribe(name)
+        elif not confirmed.done():
+            with contextlib.suppress(*REDIS_ERRORS):  # the loop sees it too, and subscribes to all again
+                await self._say("SUBSCRIBE", name)
         try:
             async with asyncio.timeout(_CONFIRMED_S):
                 await asyncio.shield(confirmed)
@@ -64,48 +65,49 @@ class RedisEar:
 
     async def remove(self, names: Iterable[str]) -> None:
         gone = [name for name in names if self._names.pop(name, None) is not None]
-        if gone and self._pubsub is not None:
-            with contextlib.suppress(*_LOST):
-                await self._pubsub.unsubscribe(*gone)
+        if gone:
+            with contextlib.suppress(*REDIS_ERRORS):
+                await self._say("UNSUBSCRIBE", *gone)
 
     async def _listen(self) -> float:
         """One connection's life."""
         client = subscriber_client(self._target, next(self._turns))
-        pubsub: Any = client.pubsub()
         try:
-            await pubsub.subscribe(_NOBODYS)
-            # From here on `add` subscribes by itself.
-            self._pubsub, names = pubsub, list(self._names)
+            pool: Any = client.connection_pool  # its types are those of the blocking library too
+            self._connection = await pool.get_connection()
+            await self._say("SUBSCRIBE", _NOBODYS)
+            names = list(self._names)  # what comes later `add` subscribes to by itself
             for start in range(0, len(names), _NAMES_AT_ONCE):
-                await pubsub.subscribe(*names[start : start + _NAMES_AT_ONCE])
+                await self._say("SUBSCRIBE", *names[start : start + _NAMES_AT_ONCE])
             self._broken()
-            await self._hear(pubsub)
-        except _LOST as error:
+            await self._hear()
+        except REDIS_ERRORS as error:
             log.debug("realtime_connection_lost", error=str(error))
         finally:
-            self._pubsub = None
+            self._connection = None
             for name, confirmed in self._names.items():
                 if confirmed.done():
                     self._names[name] = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(*_LOST):
-                await pubsub.aclose()
+            with contextlib.suppress(*REDIS_ERRORS):
                 await client.aclose()
         return _RETRY_S
 
-    async def _hear(self, pubsub: Any) -> None:
+    async def _say(self, *command: str) -> None:
+        """Nothing to a connection that is lost: redis-py would make it anew, behind the back of who listens."""
+        if self._connection is not None and self._connection.is_connected:
+            await self._connection.send_command(*command, check_health=False)
+
+    async def _hear(self) -> None:
+        """Returns when the server is silent for too long."""
         asked = False
-        while True:
-            message = await pubsub.get_message(timeout=_SILENCE_S)
-            if message is None:
-                if asked:
-                    return  # half open: nobody is there any more
-                await pubsub.ping()
-                asked = True
-                continue
-            asked = False
-            if message["type"] == "subscribe":
-                confirmed = self._names.get(message["channel"].decode())
-                if confirmed is not None and not confirmed.done():
-                    confirmed.set_result(None)
-            elif message["type"] == "message":
-                self._heard(message["channel"].decode(), message["data"])
+        while (answer := await self._connection.read_response(timeout=_SILENCE_S)) or not asked:
+            asked = answer is None
+            match answer:
+                case None:
+                    await self._say("PING")
+                case [b"subscribe", name, _]:
+                    confirmed = self._names.get(name.decode())
+                    if confirmed is not None and not confirmed.done():
+                        confirmed.set_result(None)
+                case [b"message", name, told]:
+                    self._heard(name.decode(), told)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 import redis
+from prometheus_client import CollectorRegistry
 
+from gateway.infra.lifecycle import stop_all
+from gateway.infra.realtime_metrics import RealtimeMetrics
+from gateway.jobs.direct_broker import DirectBroker
+from gateway.jobs.dispatch import Dispatcher
+from gateway.jobs.events import Events
+from gateway.jobs.store import Store
 from gateway.realtime.channel import Channel, Topic
-from gateway.realtime.ledger_log import SQL
+from gateway.realtime.event_log import Batch
+from gateway.realtime.hub import Hub
+from gateway.realtime.ledger_log import SQL, LedgerLog
+from gateway.realtime.logs import Logs
 from gateway.realtime.service import Realtime
 from tests.support.eventually import eventually
 from tests.support.realtime import Ear, replica_of_channels, sound
@@ -90,6 +100,43 @@ async def keep_telling(one: Realtime, numbers: range) -> None:
     for n in numbers:
         tell(one, range(n, n + 1))
         await asyncio.sleep(0.001)
+
+
+class HeldLog(LedgerLog):
+    """It has read a position, and does not answer before it may."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool, most=1000, keep_s=60)
+        self.has_read, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
+
+    async def positions(self, channels: Sequence[str]) -> dict[str, int]:
+        found = await super().positions(channels)
+        self.has_read.set()
+        await self.may_answer.wait()
+        return found
+
+
+async def test_what_others_are_told_while_one_comes_back_is_told_to_him_too(pool: Pool) -> None:
+    events = Events()
+    log, metrics = HeldLog(pool), RealtimeMetrics(CollectorRegistry())
+    logs = Logs(log, None, Dispatcher(DirectBroker(Store(pool, "channels", 30_000)), events), events)
+    hub = Hub(logs, metrics)
+    for component in (logs, hub):
+        await component.start()
+    first, back = Ear(), Ear()
+    start = await first.join(hub, RUN)
+    log.has_read.clear()
+    log.may_answer.clear()
+    coming = asyncio.create_task(back.join(hub, RUN, start))
+    await log.has_read.wait()
+    await log.append([Batch(str(RUN), [b'{"type":"run:step","n":1}'])], 0)
+    await eventually(lambda: first.numbers() == [1])
+    log.may_answer.set()
+    await coming
+    await eventually(lambda: back.numbers() == [1])
+    sound(start, back.told)
+    await stop_all([logs, hub], 5)
 
 
 async def test_everything_that_is_kept_and_nothing_twice(two: tuple[Realtime, Realtime]) -> None:

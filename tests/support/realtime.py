@@ -23,6 +23,7 @@ from gateway.jobs.events import Events
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
 from gateway.jobs.store import Store
 from gateway.realtime.channel import Channel
+from gateway.realtime.hub import Hub
 from gateway.realtime.listener import Listener
 from gateway.realtime.service import Realtime
 from gateway.settings import Settings
@@ -201,9 +202,10 @@ class Ear:
         while taken := await self.listener.take():
             self.told += [json.loads(told.data) for told in taken]
 
-    async def join(self, one: Realtime, channel: Channel, since: int | None = None) -> int:
+    async def join(self, one: Realtime | Hub, channel: Channel, since: int | None = None) -> int:
         """Answers the position where it begins."""
-        await one.hub.subscribe(channel, self.listener, since, self.begun.append)
+        hub = one if isinstance(one, Hub) else one.hub
+        await hub.subscribe(channel, self.listener, since, self.begun.append)
         return self.begun[-1]
 
     def numbers(self) -> list[int]:
