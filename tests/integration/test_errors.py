@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -29,6 +30,7 @@ from tests.support.web import ADMIN, serving, settings_for
 
 OPEN = {"access": PUBLIC}
 JSON = {"Content-Type": "application/json"}
+SHARED = pytest.mark.asyncio(loop_scope="module")  # the application of all
 JOB = UUID(int=1)
 
 
@@ -83,9 +85,10 @@ async def fail(how: FromPath[str]) -> dict[str, Any]:
 ROUTES = (things, lists, numbers, fail)
 
 
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings_for(database_url), routes=ROUTES) as (client, _):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """For all: nothing is kept of what they ask."""
+    async with serving(settings_for(shared_database_url), routes=ROUTES) as (client, _):
         yield client
 
 
@@ -99,6 +102,7 @@ def checked(response: httpx.Response) -> dict[str, Any]:
     return error
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("how", "status", "code"),
     [
@@ -119,6 +123,7 @@ async def test_whatever_is_raised_has_one_shape(how: str, status: int, code: str
     assert "secret@example.com" not in answer.text
 
 
+@SHARED
 async def test_an_unexpected_failure_is_logged_with_its_traceback(client: httpx.AsyncClient) -> None:
     with structlog.testing.capture_logs() as lines:
         await client.get("/fail/bug", headers={"X-Request-Id": "abc"})
@@ -126,6 +131,7 @@ async def test_an_unexpected_failure_is_logged_with_its_traceback(client: httpx.
     assert isinstance(failed["exc_info"], ZeroDivisionError) and failed["path"] == "/fail/bug"
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
@@ -156,11 +162,13 @@ async def test_what_is_wrong_in_a_body_is_named(
     assert error["details"] == [{"field": field, "message": message}]
 
 
+@SHARED
 async def test_what_is_wrong_in_a_list_is_named_with_its_place(client: httpx.AsyncClient) -> None:
     answer = await client.post("/lists", content=b'[{"title": "a"}, {"title": "b", "titel": 1}]', headers=JSON)
     assert checked(answer)["details"] == [{"field": "[1].titel", "message": 'unknown field; did you mean "title"?'}]
 
 
+@SHARED
 @pytest.mark.parametrize(
     "body",
     [
@@ -180,6 +188,7 @@ async def test_what_is_not_json_is_said_so(body: bytes, client: httpx.AsyncClien
     assert (answer.status_code, checked(answer)["code"]) == (400, "invalid_json")
 
 
+@SHARED
 async def test_parameters_are_named(client: httpx.AsyncClient) -> None:
     answer = await client.get("/numbers/1?limit=many")
     assert answer.status_code == 400
@@ -188,6 +197,7 @@ async def test_parameters_are_named(client: httpx.AsyncClient) -> None:
     assert [detail["field"] for detail in checked(renamed)["details"]] == ["dryRun"]
 
 
+@SHARED
 async def test_unknown_paths_and_methods(client: httpx.AsyncClient) -> None:
     for path in ("/nope", "/numbers/x", "/%00", "/%ff%fe", "//"):
         unknown = await client.get(path)

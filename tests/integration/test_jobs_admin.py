@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.access import Role
 from gateway.infra.uuid7 import uuid7
@@ -25,23 +26,39 @@ JOBS = f"{ADMIN}/jobs"
 QUEUE = f"{ADMIN}/queues/email"
 QUEUE_NAME = "email-queue"
 ORCHESTRATION = "orchestration-queue"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+App: TypeAlias = tuple[httpx.AsyncClient, Runtime]
 
 
-@pytest.fixture
-async def app(database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, Runtime]]:
+@pytest_asyncio.fixture(loop_scope="module")
+async def app(database_url: str) -> AsyncIterator[App]:
     """Without workers: jobs stay where the tests put them."""
     async with serving(settings_for(database_url, gateway_role="api")) as (client, runtime):
         client.headers["Authorization"] = f"Bearer {token(runtime, Role.ADMIN)}"
         yield client, runtime
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[App]:
+    """Likewise, for tests that look at no job but their own."""
+    async with serving(settings_for(shared_database_url, gateway_role="api")) as made:
+        yield made
+
+
 @pytest.fixture
-def client(app: tuple[httpx.AsyncClient, Runtime]) -> httpx.AsyncClient:
+def common(shared: App) -> httpx.AsyncClient:
+    client, runtime = shared
+    client.headers["Authorization"] = f"Bearer {token(runtime, Role.ADMIN)}"
+    return client
+
+
+@pytest.fixture
+def client(app: App) -> httpx.AsyncClient:
     return app[0]
 
 
 @pytest.fixture
-def runtime(app: tuple[httpx.AsyncClient, Runtime]) -> Runtime:
+def runtime(app: App) -> Runtime:
     return app[1]
 
 
@@ -136,10 +153,10 @@ async def test_pages_go_on_and_only_searches_tell_how_far_they_looked(
         ("q=a&q=b", "q"),
     ],
 )
-async def test_wrong_queries_name_the_parameter(client: httpx.AsyncClient, query: str, field: str) -> None:
+async def test_wrong_queries_name_the_parameter(common: httpx.AsyncClient, query: str, field: str) -> None:
     for path in (JOBS, f"{QUEUE}/jobs"):
-        assert problem_of(await client.get(f"{path}?{query}")) == (400, "validation_error", field)
-    assert problem_of(await client.get(f"{JOBS}?queue=emial"))[:2] == (404, "unknown_queue")
+        assert problem_of(await common.get(f"{path}?{query}")) == (400, "validation_error", field)
+    assert problem_of(await common.get(f"{JOBS}?queue=emial"))[:2] == (404, "unknown_queue")
 
 
 async def test_promote_and_delete_one(client: httpx.AsyncClient, runtime: Runtime) -> None:
@@ -272,10 +289,10 @@ async def test_deleting_a_mails_job_cancels_the_mail(client: httpx.AsyncClient, 
     ],
 )
 async def test_what_is_unclear_changes_nothing(
-    client: httpx.AsyncClient, runtime: Runtime, body: Any, status: int, code: str, field: str | None
+    common: httpx.AsyncClient, shared: App, body: Any, status: int, code: str, field: str | None
 ) -> None:
-    assert problem_of(await client.post(f"{QUEUE}/bulk", json=body)) == (status, code, field)
-    assert await runtime.pool.fetchval("SELECT count(*) FROM operations") == 0
+    assert problem_of(await common.post(f"{QUEUE}/bulk", json=body)) == (status, code, field)
+    assert await shared[1].pool.fetchval("SELECT count(*) FROM operations") == 0
 
 
 async def test_clean_counts_both_states(client: httpx.AsyncClient, runtime: Runtime) -> None:
@@ -295,46 +312,48 @@ async def test_clean_counts_both_states(client: httpx.AsyncClient, runtime: Runt
     assert [row[0] for row in await audit(runtime)] == ["queue.clean"]
 
 
-async def test_operations_that_do_not_exist(client: httpx.AsyncClient) -> None:
+async def test_operations_that_do_not_exist(common: httpx.AsyncClient) -> None:
     for call, path in (
-        (client.get, f"{ADMIN}/operations/{uuid4()}"),
-        (client.get, f"/admin/operations/{uuid4()}"),
-        (client.post, f"{ADMIN}/operations/{uuid4()}/cancel"),
+        (common.get, f"{ADMIN}/operations/{uuid4()}"),
+        (common.get, f"/admin/operations/{uuid4()}"),
+        (common.post, f"{ADMIN}/operations/{uuid4()}/cancel"),
     ):
         assert problem_of(await call(path))[:2] == (404, "operation_not_found")
-    assert problem_of(await client.get(f"{ADMIN}/operations/x")) == (400, "validation_error", "id")
+    assert problem_of(await common.get(f"{ADMIN}/operations/x")) == (400, "validation_error", "id")
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.VIEWER])
-async def test_only_operators_change_jobs(client: httpx.AsyncClient, runtime: Runtime, role: Role) -> None:
+async def test_only_operators_change_jobs(common: httpx.AsyncClient, shared: App, role: Role) -> None:
+    _, runtime = shared
     [job_id] = await submitted(runtime)
-    client.headers["Authorization"] = f"Bearer {token(runtime, role)}"
+    common.headers["Authorization"] = f"Bearer {token(runtime, role)}"
     bulk = {"action": "cancel", "ids": [job_id]}
     answers = [
-        await client.post(f"{JOBS}/{job_id}/promote"),
-        await client.post(f"{JOBS}/{job_id}/replay", json={"args": {}}),
-        await client.delete(f"{JOBS}/{job_id}"),
-        await client.post(f"{QUEUE}/bulk", json=bulk),
-        await client.post(f"{QUEUE}/bulk", json=bulk | {"dryRun": True}),
-        await client.post(f"{QUEUE}/clean", json={"olderThanMs": 0}),
-        await client.post(f"{ADMIN}/operations/{uuid4()}/cancel"),
+        await common.post(f"{JOBS}/{job_id}/promote"),
+        await common.post(f"{JOBS}/{job_id}/replay", json={"args": {}}),
+        await common.delete(f"{JOBS}/{job_id}"),
+        await common.post(f"{QUEUE}/bulk", json=bulk),
+        await common.post(f"{QUEUE}/bulk", json=bulk | {"dryRun": True}),
+        await common.post(f"{QUEUE}/clean", json={"olderThanMs": 0}),
+        await common.post(f"{ADMIN}/operations/{uuid4()}/cancel"),
     ]
     assert {answer.status_code for answer in answers} == {403}
-    reads = [await client.get(path) for path in (JOBS, f"{ADMIN}/operations", f"{JOBS}/{job_id}")]
+    reads = [await common.get(path) for path in (JOBS, f"{ADMIN}/operations", f"{JOBS}/{job_id}")]
     assert {answer.status_code for answer in reads} == {403 if role is Role.USER else 200}
 
 
-async def test_only_administrators_delete_jobs(client: httpx.AsyncClient, runtime: Runtime) -> None:
+async def test_only_administrators_delete_jobs(common: httpx.AsyncClient, shared: App) -> None:
+    _, runtime = shared
     [job_id] = await submitted(runtime)
-    client.headers["Authorization"] = f"Bearer {token(runtime, Role.OPERATOR)}"
+    common.headers["Authorization"] = f"Bearer {token(runtime, Role.OPERATOR)}"
     bulk = {"action": "delete", "ids": [job_id]}
     for answer in (
-        await client.delete(f"{JOBS}/{job_id}"),
-        await client.post(f"{QUEUE}/bulk", json=bulk),
-        await client.post(f"{QUEUE}/bulk", json=bulk | {"dryRun": True}),
-        await client.post(f"{QUEUE}/clean", json={"olderThanMs": 0}),
+        await common.delete(f"{JOBS}/{job_id}"),
+        await common.post(f"{QUEUE}/bulk", json=bulk),
+        await common.post(f"{QUEUE}/bulk", json=bulk | {"dryRun": True}),
+        await common.post(f"{QUEUE}/clean", json={"olderThanMs": 0}),
     ):
         assert problem_of(answer)[:2] == (403, "insufficient_scope")
-    assert (await client.get(f"{JOBS}/{job_id}")).status_code == 200
+    assert (await common.get(f"{JOBS}/{job_id}")).status_code == 200
     cancel = {"action": "cancel", "ids": [job_id], "dryRun": True}
-    assert (await client.post(f"{QUEUE}/bulk", json=cancel)).status_code == 200
+    assert (await common.post(f"{QUEUE}/bulk", json=cancel)).status_code == 200

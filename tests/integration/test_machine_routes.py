@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
 from gateway.infra.uuid7 import uuid7
@@ -28,6 +29,7 @@ ROUTES = [
     ("POST", f"{WORKERS}/orchestration/cleanup"),
     ("GET", f"{WORKERS}/health"),
 ]
+SHARED = pytest.mark.asyncio(loop_scope="module")  # with the application of all that count nothing
 Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 
 
@@ -35,6 +37,13 @@ Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 async def served(database_url: str) -> AsyncIterator[Served]:
     """No workers: what is queued waits."""
     async with serving(settings_for(database_url, gateway_role="api", cron_secret=CRON)) as (client, runtime):
+        yield client, runtime, people(runtime)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[Served]:
+    """Likewise, for tests marked so."""
+    async with serving(settings_for(shared_database_url, gateway_role="api", cron_secret=CRON)) as (client, runtime):
         yield client, runtime, people(runtime)
 
 
@@ -48,9 +57,10 @@ async def project_of(served: Served, **fields: Any) -> str:
     return str(made["id"])
 
 
+@SHARED
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_machines_come_in_with_the_secret_and_with_nothing_else(served: Served, method: str, path: str) -> None:
-    client, _, who = served
+async def test_machines_come_in_with_the_secret_and_with_nothing_else(shared: Served, method: str, path: str) -> None:
+    client, _, who = shared
     wrong = ["", "Bearer", f"Basic {CRON}", f"Bearer {CRON}x", f"Bearer {CRON[:-1]}", "Bearer ü", f"Bearer {SECRET}"]
     headers = [{}, *({"Authorization": text.encode("utf-8")} for text in wrong), who("admin"), who("ann")]
     for given in headers:
@@ -63,9 +73,10 @@ async def test_machines_come_in_with_the_secret_and_with_nothing_else(served: Se
     assert (await client.request(method, path, headers=bearer)).status_code in (200, 202, 404, 409)
 
 
-async def test_the_secret_opens_nothing_else(served: Served) -> None:
+@SHARED
+async def test_the_secret_opens_nothing_else(shared: Served) -> None:
     for path in ("/api/v1/admin/queues/email", "/api/v1/emails", "/api/v1/projects"):
-        assert (await served[0].get(path, headers=MACHINE)).status_code == 401
+        assert (await shared[0].get(path, headers=MACHINE)).status_code == 401
 
 
 async def test_without_a_secret_they_are_off_and_the_log_says_so(database_url: str) -> None:
@@ -88,6 +99,7 @@ def test_a_weak_secret_stops_the_start(name: str, value: str) -> None:
         load(environment | {name: value})
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("path", "query"),
     [
@@ -100,8 +112,8 @@ def test_a_weak_secret_stops_the_start(name: str, value: str) -> None:
         ("/orchestration/cleanup", {"olderThanDays": 0}),
     ],
 )
-async def test_what_is_out_of_bounds_is_named(served: Served, path: str, query: dict[str, Any]) -> None:
-    error = refused(await ask(served, path, **query), 400, "validation_error")
+async def test_what_is_out_of_bounds_is_named(shared: Served, path: str, query: dict[str, Any]) -> None:
+    error = refused(await ask(shared, path, **query), 400, "validation_error")
     assert error["details"][0]["field"] == next(iter(query))
 
 
@@ -166,12 +178,13 @@ async def test_a_full_queue_does_not_hide_what_had_started(database_url: str) ->
         assert {one["projectId"] for one in answer["started"] + answer["skipped"]} == set(projects)
 
 
-async def test_one_project_gets_a_batch_or_the_reason(served: Served) -> None:
-    project = await project_of(served)
-    assert data(await ask(served, f"/orchestration/project/{project}"), 202)["status"] == "queued"
-    refused(await ask(served, f"/orchestration/project/{project}"), 409, "already_running")
-    refused(await ask(served, f"/orchestration/project/{uuid7()}"), 404, "not_found")
-    refused(await ask(served, "/orchestration/project/shop"), 404, "not_found")
+@SHARED
+async def test_one_project_gets_a_batch_or_the_reason(shared: Served) -> None:
+    project = await project_of(shared)
+    assert data(await ask(shared, f"/orchestration/project/{project}"), 202)["status"] == "queued"
+    refused(await ask(shared, f"/orchestration/project/{project}"), 409, "already_running")
+    refused(await ask(shared, f"/orchestration/project/{uuid7()}"), 404, "not_found")
+    refused(await ask(shared, "/orchestration/project/shop"), 404, "not_found")
 
 
 async def test_failed_runs_are_repeated_once(served: Served) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.app import create_app
 from gateway.runtime import DevOptions, Runtime
@@ -18,15 +19,17 @@ KEYS = "/api/v1/admin/keys"
 EMAILS = "/api/v1/emails"
 NEW_KEY = b'{"name": "shop", "scopes": ["emails:send"]}'
 JSON = {"Content-Type": "application/json"}
+SHARED = pytest.mark.asyncio(loop_scope="module")  # the application of all
 GUESSABLE: dict[str, dict[str, Any]] = {
     "development": {"gateway_env": "development"},
     "no tokens": {"auth_mode": "none", "host": "127.0.0.1"},
 }
 
 
-@pytest.fixture
-async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(settings_for(database_url)) as (client, _):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(shared_database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """For all: no test looks at what another made."""
+    async with serving(settings_for(shared_database_url)) as (client, _):
         client.headers.update(ADMIN)
         yield client
 
@@ -35,6 +38,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("method", "path", "field"),
     [
@@ -56,11 +60,13 @@ async def test_unknown_and_repeated_parameters_are_refused(
     assert [detail["field"] for detail in answer.json()["error"]["details"]] == [field]
 
 
+@SHARED
 @pytest.mark.parametrize("path", ["/health/live?verbose=1", "/metrics?from=prometheus"])
 async def test_machines_may_add_parameters_of_their_own_to_public_routes(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
 
 
+@SHARED
 async def test_a_parameter_that_was_probably_meant_is_named(client: httpx.AsyncClient) -> None:
     answer = await client.get("/api/v1/admin/queues/email/jobs?limt=5")
     assert 'did you mean "limit"?' in answer.json()["error"]["message"]
@@ -83,6 +89,7 @@ async def test_the_routes_take_the_parameters_that_the_schema_describes(database
     await runtime.stop()
 
 
+@SHARED
 @pytest.mark.parametrize("path", ["/api/v1/admin/queues/email/resume", f"/api/v1/admin/jobs/{'0' * 32}/retry"])
 async def test_a_body_where_none_is_taken_is_refused(client: httpx.AsyncClient, path: str) -> None:
     refused = await client.post(path, json={"until": "now"})
@@ -92,6 +99,7 @@ async def test_a_body_where_none_is_taken_is_refused(client: httpx.AsyncClient, 
         assert (await client.post(path, json=empty)).status_code != 400
 
 
+@SHARED
 @pytest.mark.parametrize(
     "headers",
     [
@@ -109,6 +117,7 @@ async def test_bodies_that_are_not_plain_json_are_415(client: httpx.AsyncClient,
         assert error_of(answer) == (415, "unsupported_media_type"), path
 
 
+@SHARED
 @pytest.mark.parametrize(
     "media_type", ["application/json", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"']
 )

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.runtime import Runtime
 from tests.support.people import As, data, people, refused
@@ -15,13 +16,21 @@ from tests.support.web import serving, settings_for
 
 SCHEDULES = "/api/v1/orchestration/schedules"
 NOBODY = "018f2f6e-7c1c-7000-8000-000000000000"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def served(database_url: str) -> AsyncIterator[Served]:
     """No workers: nothing is judged meanwhile."""
     async with serving(settings_for(database_url, gateway_role="api")) as (client, runtime):
+        yield client, runtime, people(runtime)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[Served]:
+    """Likewise, for tests that look at projects of their own only."""
+    async with serving(settings_for(shared_database_url, gateway_role="api")) as (client, runtime):
         yield client, runtime, people(runtime)
 
 
@@ -90,13 +99,15 @@ async def test_a_schedule_from_its_making_to_its_end(served: Served) -> None:
         ({"window": {"from": "09:00", "to": "09:00"}}, "window", "closes when it opens"),
     ],
 )
-async def test_what_cannot_be_is_named(served: Served, fields: dict[str, Any], field: str, said: str) -> None:
-    answer = await make(served, projectId=await project_of(served), **fields)
+async def test_what_cannot_be_is_named(shared: Served, fields: dict[str, Any], field: str, said: str) -> None:
+    pool = shared[1].pool
+    count = "SELECT (SELECT count(*) FROM run_schedules) + (SELECT count(*) FROM schedules)"
+    before = await pool.fetchval(count)
+    answer = await make(shared, projectId=await project_of(shared), **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["details"][0]["field"]) == (422, field), error
     assert said in error["message"]
-    pool = served[1].pool
-    assert await pool.fetchval("SELECT (SELECT count(*) FROM run_schedules) + (SELECT count(*) FROM schedules)") == 0
+    assert await pool.fetchval(count) == before
 
 
 @pytest.mark.parametrize(
@@ -112,51 +123,51 @@ async def test_what_cannot_be_is_named(served: Served, fields: dict[str, Any], f
         ({"timezone": "UTC"}, "timezone"),
     ],
 )
-async def test_what_is_malformed_is_named(served: Served, fields: dict[str, Any], field: str) -> None:
-    answer = await make(served, **({"projectId": NOBODY} | fields))
+async def test_what_is_malformed_is_named(shared: Served, fields: dict[str, Any], field: str) -> None:
+    answer = await make(shared, **({"projectId": NOBODY} | fields))
     error = refused(answer, 400, "validation_error")
     assert error["details"][0]["field"] == field
 
 
-async def test_a_project_has_one_schedule_for_each_agent_and_one_for_batches(served: Served) -> None:
-    project = await project_of(served)
+async def test_a_project_has_one_schedule_for_each_agent_and_one_for_batches(shared: Served) -> None:
+    project = await project_of(shared)
     for slug in (None, "researcher"):
-        data(await make(served, projectId=project, agentSlug=slug), 201)
-        error = refused(await make(served, projectId=project, agentSlug=slug), 409, "schedule_exists")
+        data(await make(shared, projectId=project, agentSlug=slug), 201)
+        error = refused(await make(shared, projectId=project, agentSlug=slug), 409, "schedule_exists")
         assert error["details"][0]["field"] == "agentSlug"
-    other = data(await make(served, projectId=project, agentSlug="marketer"), 201)
+    other = data(await make(shared, projectId=project, agentSlug="marketer"), 201)
     body = {"projectId": project, "agentSlug": "researcher", "cron": "@daily"}
-    refused(await call(served, "PUT", f"{SCHEDULES}/{other['id']}", body), 409, "schedule_exists")
-    data(await make(served, projectId=await project_of(served)), 201)
+    refused(await call(shared, "PUT", f"{SCHEDULES}/{other['id']}", body), 409, "schedule_exists")
+    data(await make(shared, projectId=await project_of(shared)), 201)
 
 
-async def test_members_see_schedules_owners_and_operators_change_them(served: Served) -> None:
-    project = await project_of(served, bob="member")
-    made = data(await make(served, projectId=project), 201)
+async def test_members_see_schedules_owners_and_operators_change_them(shared: Served) -> None:
+    project = await project_of(shared, bob="member")
+    made = data(await make(shared, projectId=project), 201)
     path, body = f"{SCHEDULES}/{made['id']}", {"projectId": project, "preset": "daily"}
     for user, read, change in (("bob", 200, 403), ("eve", 404, 404), ("viewer", 200, 403), ("operator", 200, 200)):
-        assert (await call(served, "GET", path, user=user)).status_code == read
-        assert (await call(served, "PUT", path, body, user=user)).status_code == change
+        assert (await call(shared, "GET", path, user=user)).status_code == read
+        assert (await call(shared, "PUT", path, body, user=user)).status_code == change
     for user, status in (("bob", 403), ("eve", 404)):
-        assert (await call(served, "POST", f"{path}/fire", user=user)).status_code == status
-        assert (await call(served, "DELETE", path, user=user)).status_code == status
-        assert (await call(served, "POST", SCHEDULES, body, user=user)).status_code == status
-    assert data(await call(served, "GET", SCHEDULES, user="eve")) == []
-    assert len(data(await call(served, "GET", SCHEDULES, user="bob"))) == 1
-    assert (await call(served, "GET", SCHEDULES, user="eve", projectId=project)).status_code == 404
-    assert (await served[0].get(SCHEDULES)).status_code == 401
+        assert (await call(shared, "POST", f"{path}/fire", user=user)).status_code == status
+        assert (await call(shared, "DELETE", path, user=user)).status_code == status
+        assert (await call(shared, "POST", SCHEDULES, body, user=user)).status_code == status
+    assert data(await call(shared, "GET", SCHEDULES, user="eve")) == []
+    assert len(data(await call(shared, "GET", SCHEDULES, user="bob"))) == 1
+    assert (await call(shared, "GET", SCHEDULES, user="eve", projectId=project)).status_code == 404
+    assert (await shared[0].get(SCHEDULES)).status_code == 401
 
 
-async def test_a_schedule_stays_in_its_project(served: Served) -> None:
-    made = data(await make(served, projectId=await project_of(served)), 201)
-    body = {"projectId": await project_of(served), "cron": "@daily"}
-    refused(await call(served, "PUT", f"{SCHEDULES}/{made['id']}", body), 422, "project_fixed")
+async def test_a_schedule_stays_in_its_project(shared: Served) -> None:
+    made = data(await make(shared, projectId=await project_of(shared)), 201)
+    body = {"projectId": await project_of(shared), "cron": "@daily"}
+    refused(await call(shared, "PUT", f"{SCHEDULES}/{made['id']}", body), 422, "project_fixed")
 
 
 @pytest.mark.parametrize("schedule_id", [NOBODY, "no-id"])
-async def test_what_is_not_there_is_not_found(served: Served, schedule_id: str) -> None:
+async def test_what_is_not_there_is_not_found(shared: Served, schedule_id: str) -> None:
     for method, body in (("GET", None), ("PUT", {"projectId": NOBODY, "cron": "@daily"}), ("DELETE", None)):
-        refused(await call(served, method, f"{SCHEDULES}/{schedule_id}", body), 404, "not_found")
+        refused(await call(shared, method, f"{SCHEDULES}/{schedule_id}", body), 404, "not_found")
 
 
 async def test_pages_go_on_where_the_last_one_ended(served: Served) -> None:
@@ -171,21 +182,21 @@ async def test_pages_go_on_where_the_last_one_ended(served: Served) -> None:
         refused(await call(served, "GET", SCHEDULES, **query), 400, "validation_error")
 
 
-async def test_ticks_that_an_administrator_took_away_are_said_and_put_back(served: Served) -> None:
-    project = await project_of(served)
-    made = data(await make(served, projectId=project), 201)
+async def test_ticks_that_an_administrator_took_away_are_said_and_put_back(shared: Served) -> None:
+    project = await project_of(shared)
+    made = data(await make(shared, projectId=project), 201)
     path, name = f"{SCHEDULES}/{made['id']}", f"project:{project}:{made['id']}"
     admin = f"/api/v1/admin/schedules/{name}"
-    data(await call(served, "POST", f"{admin}/pause", {"reason": "holidays"}, user="operator"))
-    paused = data(await call(served, "GET", path))
+    data(await call(shared, "POST", f"{admin}/pause", {"reason": "holidays"}, user="operator"))
+    paused = data(await call(shared, "GET", path))
     assert (paused["nextRuns"], "holidays" in paused["problem"]) == ([], True)
-    assert (await call(served, "DELETE", admin, user="admin")).status_code == 204
-    assert "deleted" in data(await call(served, "GET", path))["problem"]
-    refused(await call(served, "POST", f"{path}/fire"), 409, "no_ticks")
+    assert (await call(shared, "DELETE", admin, user="admin")).status_code == 204
+    assert "deleted" in data(await call(shared, "GET", path))["problem"]
+    refused(await call(shared, "POST", f"{path}/fire"), 409, "no_ticks")
     body = {"projectId": project, "cron": "30 2 * * 1-5", "timeZone": "Europe/Berlin"}
-    assert data(await call(served, "PUT", path, body))["nextRuns"] == made["nextRuns"]
-    await call(served, "DELETE", admin, user="admin")
-    assert (await call(served, "DELETE", path)).status_code == 204
+    assert data(await call(shared, "PUT", path, body))["nextRuns"] == made["nextRuns"]
+    await call(shared, "DELETE", admin, user="admin")
+    assert (await call(shared, "DELETE", path)).status_code == 204
 
 
 async def test_missed_ticks_are_told(served: Served) -> None:

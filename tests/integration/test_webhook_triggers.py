@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.runtime import Runtime
 from gateway.services.orchestration.triggers.signature import signature_of
@@ -20,13 +21,14 @@ from tests.support.web import serving, settings_for
 TRIGGERS = "/api/v1/orchestration/triggers"
 WEBHOOKS = "/api/v1/orchestration/webhooks"
 NOBODY = "018f2f6e-7c1c-7000-8000-000000000000"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 
 
-@pytest.fixture
-async def served(database_url: str) -> AsyncIterator[Served]:
-    """No workers: runs wait."""
-    async with serving(settings_for(database_url, gateway_role="api")) as (client, runtime):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(shared_database_url: str) -> AsyncIterator[Served]:
+    """No workers: runs wait. Each test has projects and triggers of its own."""
+    async with serving(settings_for(shared_database_url, gateway_role="api")) as (client, runtime):
         yield client, runtime, people(runtime)
 
 
@@ -58,8 +60,9 @@ async def send(
     return await served[0].post(hook["path"], content=body, headers={"X-Gateway-Signature": signed} | headers)
 
 
-async def runs_of(served: Served) -> int:
-    return int(await served[1].pool.fetchval("SELECT count(*) FROM runs"))
+async def runs_of(served: Served, hook: dict[str, Any]) -> int:
+    count = "SELECT count(*) FROM runs WHERE project_id = $1"
+    return int(await served[1].pool.fetchval(count, hook["projectId"]))
 
 
 async def test_the_secret_is_shown_once_and_stored_nowhere(served: Served) -> None:
@@ -70,8 +73,10 @@ async def test_the_secret_is_shown_once_and_stored_nowhere(served: Served) -> No
     tables = await served[1].pool.fetch(
         "SELECT t::text FROM webhook_triggers t UNION ALL SELECT a::text FROM admin_audit a"
     )
-    assert hook["secret"] not in shown + listed + "".join(row[0] for row in tables)
-    assert hook["secret"].encode().hex() not in tables[0][0]
+    stored = "".join(row[0] for row in tables)
+    assert hook["id"] in stored and hook["id"] in listed
+    assert hook["secret"] not in shown + listed + stored
+    assert hook["secret"].encode().hex() not in stored
 
 
 async def test_another_secret_makes_the_old_one_void(served: Served) -> None:
@@ -82,9 +87,10 @@ async def test_another_secret_makes_the_old_one_void(served: Served) -> None:
     assert data(await send(served, rotated, {"n": 1}), 202)["jobId"]
 
 
-async def test_another_key_is_said_to_owners_and_not_to_senders(served: Served, database_url: str) -> None:
+async def test_another_key_is_said_to_owners_and_not_to_senders(served: Served) -> None:
     hook = await hooked(served)
-    other = settings_for(database_url, gateway_role="api", trigger_secret_key="0123456789abcdefghijklmnopqrstuvwxyz")
+    url = served[1].settings.database_url
+    other = settings_for(url, gateway_role="api", trigger_secret_key="0123456789abcdefghijklmnopqrstuvwxyz")
     async with serving(other) as (client, runtime):
         elsewhere = (client, runtime, people(runtime))
         refused(await send(elsewhere, hook, {"n": 1}), 401, "invalid_signature")
@@ -105,7 +111,7 @@ async def test_what_is_wrong_with_a_signature_is_not_told(served: Served) -> Non
     answers = [await served[0].post(hook["path"], content=body, headers=headers) for headers in wrong]
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.json()["error"]["message"] for answer in answers}) == 1
-    assert await runs_of(served) == 0
+    assert await runs_of(served, hook) == 0
 
 
 @pytest.mark.parametrize("trigger_id", [NOBODY, "no-id"])
@@ -220,7 +226,7 @@ async def test_what_github_signed_while_the_trigger_was_off_starts_nothing_later
     unwanted = await deliver("closed", "d-4")
     data(await call(served, "PUT", f"{TRIGGERS}/{hook['id']}", body | {"actions": []}))
     assert await deliver("closed", "d-5") == unwanted | {"duplicate": True}
-    assert await runs_of(served) == 0
+    assert await runs_of(served, hook) == 0
     assert (await deliver("edited", "d-6"))["jobId"]
 
 
