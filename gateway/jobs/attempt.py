@@ -35,7 +35,7 @@ class Attempt:
     timeout_s: float
     lease_ends: float
     reporter: Reporter
-    progress_after_s: float = 0.0
+    report_after_s: float = 0.0
     cause: str | None = None
     reason: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -64,14 +64,14 @@ class Attempt:
         """See ``TaskContext``."""
         report = self._own_report()
         report.reach(percent, stage)
-        self.reporter.changed(report, self.started + self.progress_after_s)
+        self.reporter.changed(report, self.started + self.report_after_s)
         await asyncio.sleep(0)  # a loop that reports leaves the others their turn, and can be cut
 
     def log(self, text: str) -> None:
         """See ``TaskContext``."""
         report = self._own_report()
         report.log(text)
-        self.reporter.changed(report)
+        self.reporter.changed(report, self.started + self.report_after_s)
 
     def _own_report(self) -> Report:
         if self._report is None:
@@ -81,7 +81,7 @@ class Attempt:
     def close_report(self, *, held: bool, completed: bool) -> None:
         """The attempt is over. ``held``: by its settlement."""
         if self._report is not None:
-            self.reporter.close(self._report, held=held, needless=completed and self.progress_after_s > 0)
+            self.reporter.close(self._report, held=held, needless=completed and self.report_after_s > 0)
 
     def cancel(self, cause: str, reason: str = "") -> None:
         """Have the task end. Does nothing when it has ended, is ending, or may not be cut any more."""

@@ -113,7 +113,7 @@ class Executor:
             return outcomes.not_begun(outcomes.signalled(job, policy, self._moment(), rest))
         except msgspec.ValidationError as error:
             return outcomes.signalled(job, policy, self._moment(), Fail(f"its arguments do not fit: {error}"))
-        attempt.progress_after_s = task.progress_after_s
+        attempt.report_after_s = task.report_after_s
         return await self._call(attempt, policy, task.perform(args, attempt))
 
     async def _call(self, attempt: Attempt, policy: QueuePolicy, performing: Coroutine[Any, Any, object]) -> Ended:

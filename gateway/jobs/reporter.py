@@ -81,9 +81,9 @@ class Reporter:
             log.warning("report_dropped", job_id=str(oldest[0]))
 
     def close(self, report: Report, *, held: bool, needless: bool) -> None:
-        """Its attempt has ended. ``held`` False: the lease was lost, and nobody wants its report any more. What was
-        not written by now is ``needless`` where the job's end says as much; lines never are."""
-        if not held or (needless and not report.stored and not report.lines):
+        """Its attempt has ended. ``held`` False: the lease was lost, and nobody wants its report any more.
+        ``needless``: if nothing of it is written by now, nothing need be."""
+        if not held or (needless and not report.stored):
             self._changed.pop((report.job.id, report.job.fence), None)
             return
         report.ended = True
@@ -94,7 +94,7 @@ class Reporter:
         await self._asked.wait()
         self._asked.clear()
         now = time.monotonic()
-        due = [(report, at) for report, at in self._changed.values() if report.ended or report.pending or at <= now]
+        due = [(report, at) for report, at in self._changed.values() if report.ended or at <= now]
         try:
             await self._write(due)
         finally:

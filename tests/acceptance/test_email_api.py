@@ -304,6 +304,15 @@ async def test_5xx_for_every_recipient_fails_at_once(app: MailApp, server: Scrip
     assert [(one["status"], one["code"]) for one in shown["recipients"]] == [("rejected", 550)]
     assert [one["outcome"] for one in shown["attempts"]] == ["rejected"]
     assert kinds(shown) == ["queued", "processing", "rejected", "failed"]
+    report = await eventually(lambda: reported(app, shown["jobId"]))
+    assert report.progress.stage == "connects, and names 1 recipient"
+    assert [line.text.partition(" bytes ")[2] for line in report.lines] == ["for 1 recipient, by smtp"]
+
+
+async def reported(app: MailApp, job_id: str) -> Any:
+    report = await app.replica.inspector.report(UUID(job_id))
+    assert report.progress is not None
+    return report
 
 
 async def test_a_refused_recipient_does_not_stop_the_others(app: MailApp, server: ScriptedSmtp) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from gateway.infra.uuid7 import uuid7
 from gateway.jobs.errors import Fail, Retry
 from gateway.jobs.events import Events, JobReported
-from gateway.jobs.job import ClaimedJob, JobRecord, JobState
-from gateway.jobs.registry import TaskContext
+from gateway.jobs.job import ClaimedJob, JobRecord, JobState, NewJob
+from gateway.jobs.registry import Task, TaskContext
 from gateway.jobs.report import ATTEMPTS_KEPT, LINE_MAX, LINES_KEPT, Report
 from gateway.jobs.reporter import LINES_SHOWN, JobReport, Reporter
-from tests.support.engine import Replica, policy, replica
+from tests.support.engine import QUEUE, Replica, policy, replica
 from tests.support.eventually import eventually
 
 Pool = asyncpg.Pool
@@ -142,6 +143,27 @@ async def test_lines_are_bounded_and_what_is_missing_is_said(one: Replica) -> No
     assert report.dropped == 51
     assert report.lines[0].text == "line 51"
     assert report.lines[-1].text == "x" * LINE_MAX + "… (7 more characters)"
+
+
+@pytest.mark.parametrize(("succeeds", "rows"), [(True, 0), (False, 1)], ids=["completed", "failed"])
+async def test_short_attempts_of_frequent_tasks_leave_a_report_only_if_they_do_not_complete(
+    one: Replica, pool: Pool, succeeds: bool, rows: int
+) -> None:
+    async def perform(_args: dict[str, Any], context: TaskContext) -> None:
+        await context.progress(1, "sends")
+        context.log("sent")
+        if not succeeds:
+            raise Fail("550")
+
+    one.engine.registry.add_task(Task("test.frequent", QUEUE, dict, perform, report_after_s=60))
+    job = NewJob(id=uuid7(), queue=QUEUE, task="test.frequent", args={})
+    await one.engine.submit(job)
+    await one.work()
+    await eventually(lambda: has_state(one, job.id, JobState.COMPLETED if succeeds else JobState.FAILED), 10)
+    await eventually(lambda: one.settled("completed" if succeeds else "fail"), 10)
+    await one.reporter.stop()  # writes what is left
+    assert await pool.fetchval("SELECT count(*) FROM job_reports") == rows
+    assert await pool.fetchval("SELECT count(*) FROM job_log_lines") == rows
 
 
 async def test_secrets_are_masked_and_no_text_is_refused(one: Replica) -> None:

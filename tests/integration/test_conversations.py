@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
+from gateway.jobs.reporter import Reports
 from gateway.llm.demo import LABEL
 from gateway.realtime.channel import Topic
 from gateway.services.conversations.prompts import SOURCES
@@ -101,6 +102,18 @@ async def test_a_long_answer_is_told_whole(plain: Room, provider: OpenAIServer) 
     ear = await plain.listen(accepted)
     await told(ear, "job:completed")
     assert "".join(one["text"] for one in ear.told if one["type"] == "run:token") == text
+
+
+async def reported(pool: Pool, jobs: list[UUID]) -> bool:
+    """Each iteration's job says what it does, and which one goes on."""
+    first, last = [await Reports(pool).read(job) for job in (jobs[0], jobs[-1])]
+    assert [line.text for line in first.lines] == [
+        "iteration 1 of at most 12: plan",
+        f"next: literature_search, by job {jobs[1]}",
+    ]
+    assert last.progress is not None
+    assert (last.progress.stage, last.progress.percent) == ("done", 100)
+    return True
 
 
 async def test_the_status_is_told_in_the_words_of_document_002(room: Room, provider: OpenAIServer) -> None:
@@ -527,6 +540,7 @@ async def test_a_research_goes_through_its_stages_a_job_for_each(
         *((search, 75), ("analysis", 75), ("writing", 85), ("done", 100)),
     ]
     assert {one["jobId"] for one in ear.told if "jobId" in one} == {accepted["jobId"]}, "one job, for its caller"
+    await eventually(lambda: reported(pool, [job["id"] for job in jobs]))
     assert {one["stateId"] for one in ear.told if one["type"] == "state:updated"} == {accepted["stateId"]}
     assert kinds(ear).count("state:updated") == 7 and kinds(ear).count("job:started") == 1
     status = data(await room.get(f"/api/deep-research/status/{accepted['messageId']}"))

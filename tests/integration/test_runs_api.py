@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.reporter import Reports
 from tests.support.eventually import eventually
 from tests.support.github_app import REPOSITORY, TOKEN, a_week
 from tests.support.github_data import Reply
@@ -440,6 +441,15 @@ async def test_what_a_run_tells(app: RunApp, provider: OpenAIServer) -> None:
     assert 1 < len(tokens) <= len(Answer(said("Fine")).pieces), "words are told in bundles"
     project = await messages(app, f"project:{(await app.show(run))['projectId']}", "job:completed")
     assert "run:token" not in {message["type"] for message in project}
+    await eventually(lambda: reported(app, run, ("done", 100), ["step 1 of 1: scout"]))
+
+
+async def reported(app: RunApp, run: str, progress: tuple[str, int], lines: list[str]) -> bool:
+    report = await Reports(app.pool).read(UUID(run))
+    assert report.progress is not None
+    assert (report.progress.stage, report.progress.percent) == progress
+    assert [line.text for line in report.lines] == lines
+    return True
 
 
 def provider_text() -> str:

@@ -86,6 +86,7 @@ class Replica:
     records: Records
     dispatcher: Dispatcher
     executor: Executor
+    reporter: Reporter
     leases: LeaseKeeper
     keeper: Keeper
     groups: Groups
@@ -149,6 +150,7 @@ async def replica(
         records=records,
         dispatcher=dispatcher,
         executor=executor,
+        reporter=reporter,
         leases=LeaseKeeper(executor, store, dispatcher, stalls),
         keeper=keeper,
         groups=groups,

@@ -47,6 +47,11 @@ class Turn:
     context: TaskContext
     tell: Teller
 
+    async def progress(self, stage: str, percent: int) -> None:
+        """On the job and on the channels. What the message itself says stands in its row."""
+        await self.context.progress(percent, stage)
+        self.tell.progress(stage, percent)
+
     @property
     def held(self) -> Held:
         return Held(self.message.id, self.context.job.id, self.context.job.fence)

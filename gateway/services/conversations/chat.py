@@ -39,7 +39,7 @@ class ChatTask:
     async def _perform(self, data: MessageJobData, context: TaskContext) -> dict[str, Any]:
         turn = await self._answering.begin(data, context, _STAGE, _BEGUN)
         turn.tell.started()
-        turn.tell.progress(_STAGE, _BEGUN)
+        await turn.progress(_STAGE, _BEGUN)
         answer = await self._answering.ask(turn, await self._request(turn), Words(turn.tell.tokens))
         await self._keep(turn, answer)
         return paid(answer.spent)
@@ -66,7 +66,7 @@ class ChatTask:
 
         if not await self._answering.surely(record):
             await self._answering.unwanted(turn, answer)
-        turn.tell.progress("done", 100)
+        await turn.progress("done", 100)
         await self._answering.tell_end(turn)
 
 

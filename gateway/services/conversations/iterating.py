@@ -62,7 +62,8 @@ class ResearchTask:
             raise Fail("its state is gone")
         if context.job.id == turn.message.job_id:  # the first one since it was asked
             turn.tell.started()
-        turn.tell.progress(research.stage, research.percent)
+        await turn.progress(research.stage, research.percent)
+        context.log(f"iteration {research.iteration + 1} of at most {research.max_iterations}: {research.stage}")
         await self._check_budget(turn, research)
         writing = research.stage is Stage.WRITING
         words = Words(turn.tell.tokens if writing else None)
@@ -123,5 +124,7 @@ class ResearchTask:
         log.info("research_iterated", message=str(data.message_id), stage=research.stage, iteration=following.iteration)
         turn.tell.state(research.id)
         if done:
-            turn.tell.progress(following.stage, following.percent)
+            await turn.progress(following.stage, following.percent)
+        else:
+            turn.context.log(f"next: {following.stage}, by job {inserted[0].id}")
             await self._answering.tell_end(turn)

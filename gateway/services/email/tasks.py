@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 0.25
 _AGAIN_S = 1.0
+REPORT_AFTER_S = 1.0  # mails that are faster have the server's answer to show, and no report
 
 CountEmail = Callable[[str, str], None]
 """Called once per attempt with the transport's name and the outcome (sent, retry, rejected, paused, unknown)."""
@@ -55,6 +56,7 @@ class EmailSender:
             queue=EMAIL_QUEUE,
             args=EmailJobData,
             perform=self.perform,
+            report_after_s=REPORT_AFTER_S,
             no_replay="a mail's job only names the mail; send that again: POST /api/v1/emails/{id}/resend",
         )
 
@@ -103,8 +105,15 @@ class EmailSender:
             await self._record(mail, job.fence, NOTHING_SENT)
             raise Snooze("its lease ran out before anything was sent", after_s=_AGAIN_S)
         out = asyncio.Event()  # the message itself is on its way
+        context.log(f"{len(data):,} bytes for {_recipients(len(mail.pending))}, by {self._transport.name}")
+        await context.progress(None, f"connects, and names {_recipients(len(mail.pending))}")
+
+        def on_its_way() -> None:
+            out.set()
+            context.log("the server takes the message")
+
         try:
-            delivery = await self._transport.send(envelope_from, mail.pending, data, out.set)
+            delivery = await self._transport.send(envelope_from, mail.pending, data, on_its_way)
         except SmtpFailure as failure:
             context.irrevocable()
             return await self._failed(mail, job.fence, failure)
@@ -114,7 +123,10 @@ class EmailSender:
                 await self._record(mail, job.fence, NOTHING_SENT)
             raise
         context.irrevocable()  # the answer must reach the ledger, however long that takes
+        context.log(f"answered: {delivery.code} {delivery.reply}")
         answers = [_accepted_or_not(address, reply) for address, reply in delivery.recipients.items()]
+        accepted = sum(answer.status == "accepted" for answer in answers)
+        await context.progress(100, f"accepted for {accepted} of {_recipients(len(answers))}")
         return await self._settle(mail, job.fence, delivery.code, delivery.reply, answers)
 
     async def _build(self, mail: Outgoing) -> bytes:
@@ -217,6 +229,10 @@ def _refused(address: str, failure: SmtpFailure) -> RecipientAnswer:
     if own is not None and own.verdict is Outcome.REJECT:
         return _accepted_or_not(address, own)
     return RecipientAnswer(address=address, status="rejected", code=failure.code, reply=failure.reply or str(failure))
+
+
+def _recipients(number: int) -> str:
+    return "1 recipient" if number == 1 else f"{number} recipients"
 
 
 def _words(answer: RecipientAnswer) -> str:

@@ -124,13 +124,17 @@ class ActionRunner:
                 return await self._request_mail(started, mail)
             case CommentIssue(number, body):
                 repository = await self._repository(started, place)
+                await context.progress(None, f"comments on {repository}#{number}")
                 key, since = f"action:{started.id}", started.created_at
                 url = await self._github.comment(repository, number, body, key, since=since)
             case OpenIssue(title, body):
                 repository = await self._repository(started, place)
+                await context.progress(None, f"opens an issue in {repository}")
                 key, since = f"action:{started.id}", started.created_at
                 url = await self._github.open_issue(repository, title, body, key, since=since)
         context.irrevocable()  # the world has it: what is left is to say so
+        context.log(f"done: {url}")
+        await context.progress(100, "done")
         return await self._executed(place, {"url": url})
 
     async def _repository(self, started: Started, place: Place) -> str:

@@ -89,7 +89,7 @@ class RunAttempt:
         for number, step in enumerate(left_to_do(steps, self._most)):
             if number:
                 await self._make_way()
-            self._progress(step, steps)
+            await self._progress(step, steps)
             if (waits := await self._parts.stepper.do(self._work(step))) is not None:
                 busy.append(waits)
             steps = await store.steps(run.id)
@@ -110,8 +110,15 @@ class RunAttempt:
             raise Fail("no agent is enabled in the project")
         return await store.plan(run.id, plan)
 
-    def _progress(self, step: Step, steps: list[Step]) -> None:
-        self._tell.progress(step.name, percent(steps, self._most))
+    async def _progress(self, step: Step, steps: list[Step]) -> None:
+        number = 1 + [each.id for each in steps].index(step.id)
+        self._context.log(f"step {number} of {len(steps)}: {step.name}")
+        await self._reach(step.name, percent(steps, self._most))
+
+    async def _reach(self, stage: str, done: int) -> None:
+        """On the job and on the channels."""
+        await self._context.progress(done, stage)
+        self._tell.progress(stage, done)
 
     def _work(self, step: Step) -> Work:
         """Raises ``Fail`` or ``Retry`` when there is no time left for it."""
@@ -151,7 +158,7 @@ class RunAttempt:
             raise Retry(failure_of(steps) or "steps are left")
         brought = await self._parts.store.brought(self._run.id)
         result = result_of(self._run.id, steps, brought, round(1000 * self._age_s))
-        self._tell.progress("awaiting_approval" if brought.pending_actions else "done", 100)
+        await self._reach("awaiting_approval" if brought.pending_actions else "done", 100)
         if not any(step.status is StepStatus.COMPLETED for step in steps):
             raise Fail(result.error or "no step was completed")
         return {"success": result.success, **msgspec.to_builtins(result)}
