@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 
 from gateway.access import Role
 from gateway.infra.log import MASK
@@ -16,6 +17,7 @@ from gateway.jobs.registry import Task, TaskContext
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, dashboard, statements, token_for
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 QUEUE = "/queue/email-queue"
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -27,11 +29,25 @@ HOSTILE = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def board(database_url: str) -> AsyncIterator[Dashboard]:
     async with dashboard(database_url) as made:
         made.sign_in()
         yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(shared_database_url: str) -> AsyncIterator[Dashboard]:
+    async with dashboard(shared_database_url) as made:
+        yield made
+
+
+@pytest.fixture
+def shared(gateway: Dashboard) -> Dashboard:
+    """For tests that look at jobs of their own, and count none."""
+    gateway.http.cookies.clear()
+    gateway.sign_in()
+    return gateway
 
 
 async def test_a_queue_has_a_tab_for_each_state_and_lists_what_is_in_it(board: Dashboard) -> None:
@@ -57,10 +73,10 @@ async def test_lists_go_on_with_a_cursor_and_keep_their_filter(board: Dashboard)
 
 
 @pytest.mark.parametrize("status", ["latest", "paused", "prioritized", "waiting-children", "active", "completed"])
-async def test_links_of_bull_board_lead_to_pages(board: Dashboard, status: str) -> None:
-    job = await board.submit()
-    await board.page(f"{QUEUE}?status={status}&page=2")
-    await board.page(f"{QUEUE}/{job}?status={status}")
+async def test_links_of_bull_board_lead_to_pages(shared: Dashboard, status: str) -> None:
+    job = await shared.submit()
+    await shared.page(f"{QUEUE}?status={status}&page=2")
+    await shared.page(f"{QUEUE}/{job}?status={status}")
 
 
 @pytest.mark.parametrize(
@@ -81,9 +97,9 @@ async def test_the_box_finds_jobs(board: Dashboard, query: str, found: int) -> N
     assert sum(f"{PAGES}{QUEUE}/" in link for link in page.links()) == found
 
 
-async def test_what_cannot_be_understood_is_said_beside_the_box(board: Dashboard) -> None:
+async def test_what_cannot_be_understood_is_said_beside_the_box(shared: Dashboard) -> None:
     for query in ("to:nobody", "from:yesterday", "id:xyz", "args.password:x", "queue:other", "x" * 501):
-        page = await board.page(f"{QUEUE}?q={quote(query)}")
+        page = await shared.page(f"{QUEUE}?q={quote(query)}")
         assert [p for p in page.all("p") if p.get("role") == "alert"], query
 
 
@@ -91,44 +107,46 @@ NO_JOB = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.mark.parametrize("path", ["/queue/nothing", f"{QUEUE}/42", f"{QUEUE}/{NO_JOB}", "/operations/x"])
-async def test_what_is_not_there_is_a_page_too(board: Dashboard, path: str) -> None:
-    page = await board.page(path, 404)
+async def test_what_is_not_there_is_a_page_too(shared: Dashboard, path: str) -> None:
+    page = await shared.page(path, 404)
     page.sound()
     assert "There is no such thing" in page.text
 
 
-async def test_a_job_of_another_queue_is_found_where_it_is(board: Dashboard) -> None:
-    job = await board.submit()
-    answer = await board.http.get(f"{PAGES}/queue/orchestration-queue/{job}")
+async def test_a_job_of_another_queue_is_found_where_it_is(shared: Dashboard) -> None:
+    job = await shared.submit()
+    answer = await shared.http.get(f"{PAGES}/queue/orchestration-queue/{job}")
     assert (answer.status_code, answer.headers["location"]) == (303, f"{PAGES}{QUEUE}/{job}")
 
 
-async def test_a_job_shows_its_way_its_errors_and_its_argument_masked(board: Dashboard) -> None:
+async def test_a_job_shows_its_way_its_errors_and_its_argument_masked(shared: Dashboard) -> None:
     args = {"emailId": "m1", "password": "hunter2", "nested": [{"apiKey": "k"}], "message": "dear ada"}
-    job = await board.submit(args, tags=("kind:receipt",), group="acme", dedupe_key="receipt:54")
+    job = await shared.submit(args, tags=("kind:receipt",), group="acme", dedupe_key="receipt:54")
     errors = [{"attempt": 1, "kind": "error", "error": "boom", "at": "2026-01-01T00:00:00Z", "worker": "w-1"}]
-    await board.fail(job)
-    await board.pool.execute("UPDATE jobs SET errors = $2 WHERE id = $1::uuid", job, errors)
-    page = await board.page(f"{QUEUE}/{job}")
+    await shared.fail(job)
+    await shared.pool.execute("UPDATE jobs SET errors = $2 WHERE id = $1::uuid", job, errors)
+    page = await shared.page(f"{QUEUE}/{job}")
     page.sound()
     for words in ("accepted", "attempt 1 failed", "boom", "w-1", "receipt:54", "acme", "kind:receipt", MASK):
         assert words in page.text
     assert "dear ada" in page.text
     assert "hunter2" not in page.text
-    board.sign_in(Role.VIEWER)
-    page = await board.page(f"{QUEUE}/{job}")
+    shared.sign_in(Role.VIEWER)
+    page = await shared.page(f"{QUEUE}/{job}")
     assert "dear ada" not in page.text
     assert not page.actions()
-    assert "hunter2" not in (await board.http.get(f"{PAGES}{QUEUE}/{job}", headers={"Accept": "application/json"})).text
+    assert (
+        "hunter2" not in (await shared.http.get(f"{PAGES}{QUEUE}/{job}", headers={"Accept": "application/json"})).text
+    )
 
 
-async def test_the_json_api_hides_from_viewers_what_the_page_hides(board: Dashboard) -> None:
-    job = await board.submit({"password": "hunter2", "message": "dear ada", "n": "7"})
-    await board.pool.execute("UPDATE jobs SET result = $2 WHERE id = $1::uuid", job, {"output": "said", "n": 1})
-    board.http.cookies.clear()
+async def test_the_json_api_hides_from_viewers_what_the_page_hides(shared: Dashboard) -> None:
+    job = await shared.submit({"password": "hunter2", "message": "dear ada", "n": "7"})
+    await shared.pool.execute("UPDATE jobs SET result = $2 WHERE id = $1::uuid", job, {"output": "said", "n": 1})
+    shared.http.cookies.clear()
     for role, hidden in ((Role.VIEWER, True), (Role.OPERATOR, False)):
-        caller = {"Authorization": f"Bearer {token_for(board.settings, role)}"}
-        text = (await board.http.get(f"/api/v1/admin/jobs/{job}", headers=caller)).text
+        caller = {"Authorization": f"Bearer {token_for(shared.settings, role)}"}
+        text = (await shared.http.get(f"/api/v1/admin/jobs/{job}", headers=caller)).text
         assert job in text
         for words in ("hunter2", "dear ada", "said"):
             assert (words not in text) is hidden, words
@@ -138,12 +156,12 @@ async def test_the_json_api_hides_from_viewers_what_the_page_hides(board: Dashbo
                 ("args.message:dear ada", hidden),
                 ("args.n:7", 0),
             ):
-                found = await board.http.get(path, params={"q": asked}, headers=caller)
+                found = await shared.http.get(path, params={"q": asked}, headers=caller)
                 assert (found.status_code, job in found.text) == ((400, False) if refused else (200, True)), asked
 
 
-async def test_the_way_of_a_job_has_its_waits_and_runs(board: Dashboard) -> None:
-    job = await board.submit()
+async def test_the_way_of_a_job_has_its_waits_and_runs(shared: Dashboard) -> None:
+    job = await shared.submit()
     at = datetime.now(UTC) - timedelta(hours=3)
 
     def ended(number: int, kind: str, start_s: float, end_s: float) -> dict[str, Any]:
@@ -151,14 +169,14 @@ async def test_the_way_of_a_job_has_its_waits_and_runs(board: Dashboard) -> None
         told = {"attempt": number, "kind": kind, "error": "no", "worker": "w-1"}
         return told | {"at": end.isoformat(), "startedAt": start.isoformat()}
 
-    await board.pool.execute(
+    await shared.pool.execute(
         "UPDATE jobs SET state = 'failed', attempts = 2, error = 'no', created_at = $2, run_at = $3, claimed_at = $4, "
         "finished_at = $5, errors = $6, request_id = '<b>req', traceparent = '00-1-2-01' WHERE id = $1::uuid",
         job,
         *(at + timedelta(seconds=seconds) for seconds in (0, 62.691, 63, 63.05)),
         [ended(1, "error", 2.6, 2.691), ended(2, "fail", 63, 63.05)],
     )
-    page = await board.page(f"{QUEUE}/{job}")
+    page = await shared.page(f"{QUEUE}/{job}")
     page.sound()
     told = page.text
     words = ["accepted", "waited 2.6 s attempt 1 started", "ran 91 ms attempt 1 failed"]
@@ -171,24 +189,24 @@ async def test_the_way_of_a_job_has_its_waits_and_runs(board: Dashboard) -> None
     assert {"request-id", "trace"} <= {button.get("data-copy") for button in page.all("button")}
 
 
-async def test_the_last_attempt_was_ready_before_it_started(board: Dashboard) -> None:
-    job = await board.submit()
+async def test_the_last_attempt_was_ready_before_it_started(shared: Dashboard) -> None:
+    job = await shared.submit()
     at = datetime.now(UTC) - timedelta(hours=3)
-    await board.pool.execute(
+    await shared.pool.execute(
         "UPDATE jobs SET state = 'completed', attempts = 1, created_at = $2, run_at = $3, claimed_at = $4, "
         "finished_at = $5 WHERE id = $1::uuid",
         job,
         *(at + timedelta(seconds=seconds) for seconds in (0, 3600, 3602, 3603)),
     )
-    told = (await board.page(f"{QUEUE}/{job}")).text
+    told = (await shared.page(f"{QUEUE}/{job}")).text
     for words in ("scheduled 1 h ready", "waited 2 s attempt 1 started", "ran 1 s completed", "Kept until"):
         assert words in told
     assert "further attempt" not in told
 
 
-async def test_a_waiting_job_says_why(board: Dashboard) -> None:
-    job = await board.submit()
-    assert "no live replica takes jobs of this queue" in (await board.page(f"{QUEUE}/{job}")).text
+async def test_a_waiting_job_says_why(shared: Dashboard) -> None:
+    job = await shared.submit()
+    assert "no live replica takes jobs of this queue" in (await shared.page(f"{QUEUE}/{job}")).text
 
 
 async def test_hostile_data_is_text(board: Dashboard) -> None:
@@ -234,12 +252,13 @@ async def test_what_operators_do_to_a_job(board: Dashboard) -> None:
     assert [action for _, action, _ in await board.audited()] == ["job.promote", "job.cancel", "job.retry"]
 
 
-async def test_what_its_state_forbids_is_said(board: Dashboard) -> None:
-    job = await board.submit()
-    answer = await board.press(f"{QUEUE}/{job}/retry")
+async def test_what_its_state_forbids_is_said(shared: Dashboard) -> None:
+    before = await shared.audited()
+    job = await shared.submit()
+    answer = await shared.press(f"{QUEUE}/{job}/retry")
     assert answer.status_code == 409
     assert "only a failed job can be retried" in answer.text
-    assert not await board.audited()
+    assert await shared.audited() == before
 
 
 async def test_replay_takes_an_edited_argument_and_keeps_what_is_masked(board: Dashboard) -> None:
@@ -288,28 +307,30 @@ VERBS = (
 
 
 @pytest.mark.parametrize("path", VERBS)
-async def test_viewers_change_nothing(board: Dashboard, path: str) -> None:
-    job = await board.submit()
-    await board.fail(job)
-    board.sign_in(Role.VIEWER)
+async def test_viewers_change_nothing(shared: Dashboard, path: str) -> None:
+    before = await shared.audited()
+    job = await shared.submit()
+    await shared.fail(job)
+    shared.sign_in(Role.VIEWER)
     fields = {"action": "retry", "status": "failed", "args": "{}"}
-    answer = await board.press(path.format(job=job), **fields)
+    answer = await shared.press(path.format(job=job), **fields)
     assert answer.status_code == 403
     assert "You may not do this" in answer.text
-    assert await board.state_of(job) == "failed"
-    assert not await board.audited()
-    assert not (await board.page(QUEUE)).actions()
+    assert await shared.state_of(job) == "failed"
+    assert await shared.audited() == before
+    assert not (await shared.page(QUEUE)).actions()
 
 
 @pytest.mark.parametrize("path", VERBS)
-async def test_forms_of_other_sites_change_nothing(board: Dashboard, path: str) -> None:
-    job = await board.submit()
+async def test_forms_of_other_sites_change_nothing(shared: Dashboard, path: str) -> None:
+    before = await shared.audited()
+    job = await shared.submit()
     target = PAGES + path.format(job=job)
     for headers in ({}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}):
-        answer = await board.http.post(target, data={"action": "cancel", "status": "waiting"}, headers=headers)
+        answer = await shared.http.post(target, data={"action": "cancel", "status": "waiting"}, headers=headers)
         assert answer.status_code == 403
-    assert await board.state_of(job) == "waiting"
-    assert not await board.audited()
+    assert await shared.state_of(job) == "waiting"
+    assert await shared.audited() == before
 
 
 async def test_pause_until_and_resume(board: Dashboard) -> None:
@@ -384,9 +405,10 @@ async def test_many_are_confirmed_by_their_number(board: Dashboard) -> None:
         ({"action": "retry", "q": "to:x"}, 400),
     ],
 )
-async def test_work_on_many_needs_a_sound_filter(board: Dashboard, fields: dict[str, Any], status: int) -> None:
-    assert (await board.press(f"{QUEUE}/bulk", **fields)).status_code == status
-    assert not await board.audited()
+async def test_work_on_many_needs_a_sound_filter(shared: Dashboard, fields: dict[str, Any], status: int) -> None:
+    before = await shared.audited()
+    assert (await shared.press(f"{QUEUE}/bulk", **fields)).status_code == status
+    assert await shared.audited() == before
 
 
 async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
