@@ -42,6 +42,36 @@ async def test_signing_in_with_a_token_leaves_it_in_no_address_and_out_of_script
     await expect(page.get_by_role("heading", name="Sign in to Gateway")).to_be_visible()
 
 
+async def test_a_link_signs_in_once_and_its_code_stays_in_no_address(visits: Visits, shown: World) -> None:
+    code = await shown.code("operator")
+    page = await visits.open(f"/login#{code}", role=None)
+    await expect(page.get_by_role("button", name="Sign in")).to_be_focused()
+    assert code not in page.url
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    late = await visits.open(f"/login#{code}", role=None)
+    await late.get_by_role("button", name="Sign in").click()
+    await expect(late.get_by_role("alert")).to_have_text("That token or code does not let you in.")
+
+
+async def test_what_was_typed_outlives_a_session_that_ends_meanwhile(visits: Visits, shown: World) -> None:
+    page = await visits.open("/queue/chat?status=failed")
+    await page.get_by_text("Pause…").click()
+    await page.get_by_label("Reason").fill("typed before")
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Pause", exact=True).click()
+    told = page.get_by_role("status").filter(has_text="nothing was done")
+    await expect(told).to_contain_text("what you typed is kept in this tab")
+    await page.get_by_label("Token, API key or one-time code").fill(await shown.code("admin"))
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(f"{shown.url}/queue/chat?status=failed")
+    await expect(page.get_by_label("Reason")).to_have_value("typed before")
+    await expect(page.get_by_role("button", name="Pause", exact=True)).to_be_focused()
+    await expect(page.get_by_text("chat is paused")).to_have_count(0)
+    await page.reload()
+    await expect(page.get_by_label("Reason")).to_be_hidden()
+
+
 async def test_numbers_change_in_place_and_nothing_moves_under_the_reader(visits: Visits, shown: World) -> None:
     page = await visits.open(viewport={"width": 1280, "height": 420})
     row = page.get_by_role("row", name=re.compile("^email-queue"))

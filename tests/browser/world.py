@@ -16,7 +16,7 @@ from gateway.dev_servers import EmbeddedValkey
 from gateway.llm.example import example_of
 from gateway.services.orchestration.agents import BUILT_IN
 from tests.support.eventually import eventually
-from tests.support.gateway import HoldingSmtp, gateways, running
+from tests.support.gateway import Cluster, HoldingSmtp, gateways, running
 from tests.support.gateway_process import GatewayProcess
 from tests.support.openai_server import Answer as Completion
 from tests.support.openai_server import Call, OpenAIServer, openai_server
@@ -59,6 +59,7 @@ def _answer(phase: str, subject: str, _seen: int) -> Answer | None:
 class World:
     """``jobs``: by what became of them."""
 
+    cluster: Cluster
     process: GatewayProcess
     valkey: EmbeddedValkey
     post: Post
@@ -75,6 +76,28 @@ class World:
         found = data(await self.process.user.post("/api/v1/emails", json=body), 202)
         self.jobs.setdefault(kind, []).append(found["jobId"])
         return str(found["jobId"])
+
+    async def run(self) -> str:
+        """The id of a run that waits for an approval."""
+        user = self.process.user
+        project = data(await user.post("/api/v1/projects", json={"name": "Shop", "monthlyBudgetCents": 500}), 201)["id"]
+        data(await user.put(f"/api/v1/projects/{project}/agents", json={"enabled": list(AGENTS)}))
+        body = {"projectId": project, "jobType": "batch"}
+        run: str = data(await user.post("/api/v1/orchestration/jobs", json=body), 202)["jobId"]
+
+        async def waits() -> bool:
+            found = data(await user.get(f"/api/v1/orchestration/jobs/{run}"))
+            assert found["status"] == "awaiting_approval", found["status"]
+            return True
+
+        await eventually(waits, 30, "the run does not ask")
+        self.runs.append(run)
+        return run
+
+    async def code(self, role: str) -> str:
+        """One that signs in once."""
+        made = data(await self.process.admin.post("/api/v1/admin/logins", json={"role": role}), 201)
+        return str(made["code"])
 
     async def admin(self, method: str, path: str, body: Any = None) -> httpx.Response:
         answer = await self.process.admin.request(method, f"/api/v1/admin{path}", json=body)
@@ -121,11 +144,11 @@ async def world(
         ) as cluster,
     ):
         _model(provider, thinking_s)
-        made = World(await cluster.start(), valkey, post)
+        made = World(cluster, await cluster.start(), valkey, post)
         await _mails_that_ended(made, sent, hostile)
         await _mails_that_did_not(made)
         await _other_queues(made)
-        await _runs(made)
+        await made.run()
         yield made
         post.answers.set()
 
@@ -180,22 +203,6 @@ async def _other_queues(made: World) -> None:
         args = {"queueId": "018f2f6e-7c1c-7000-8000-000000000000"}
         await made.admin("PUT", f"/schedules/{name}", {"task": "email.send", "args": args, **when})
     await made.admin("POST", "/schedules/ping/pause", {"reason": "holidays"})
-
-
-async def _runs(made: World) -> None:
-    """One that waits for an approval."""
-    user = made.process.user
-    project = data(await user.post("/api/v1/projects", json={"name": "Shop", "monthlyBudgetCents": 500}), 201)["id"]
-    data(await user.put(f"/api/v1/projects/{project}/agents", json={"enabled": list(AGENTS)}))
-    body = {"projectId": project, "jobType": "batch"}
-    made.runs.append(data(await user.post("/api/v1/orchestration/jobs", json=body), 202)["jobId"])
-
-    async def waits() -> bool:
-        found = data(await user.get(f"/api/v1/orchestration/jobs/{made.runs[0]}"))
-        assert found["status"] == "awaiting_approval", found["status"]
-        return True
-
-    await eventually(waits, 30, "the run does not ask")
 
 
 def _model(provider: OpenAIServer, thinking_s: float) -> None:

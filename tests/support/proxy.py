@@ -56,6 +56,10 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def lead(self, host: str, port: int) -> None:
+        """Take new connections to another address."""
+        self._upstream = (host, port)
+
     def cut(self) -> None:
         """Reset every open connection; new ones are served."""
         for writer in tuple(self._links):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -127,6 +128,7 @@ def test_numbers_of_any_size_stay_as_they_are() -> None:
     [
         ("550 no mailbox ada@example.com", "550 no mailbox bob@example.org"),
         ("job 0198c1d2-0000-7000-8000-000000000001 gone", "job 0198c1d2-0000-7000-8000-000000000002 gone"),
+        ("mail 01J9K3ZZ5T7Q8R2XW4V6B0N1MC lost", "mail 01J9K3ZZ5T7Q8R2XW4V6B0N1MD lost"),
         ("after 600 s, try 12345", "after 600 s, try 7"),
         ("GET https://a.example/x?y=1 failed\ntraceback 1", "GET https://a.example/z failed\ntraceback 2"),
     ],
@@ -140,9 +142,13 @@ def test_reply_codes_tell_errors_apart() -> None:
 
 
 def test_groups_come_the_largest_first_and_can_be_searched_for() -> None:
-    failures = [Failure(queue="q", error=f"no mailbox u{n}@x.example", at=NOW + timedelta(hours=n)) for n in range(3)]
-    first, second = grouped([*failures, Failure(queue="q", error="", at=NOW)])
-    assert (first.count, first.part, first.first_at, first.last_at) == (3, "no mailbox", NOW, NOW + timedelta(hours=2))
+    ids = [UUID(int=n) for n in range(5)]
+    failures = [
+        Failure(id=ids[n], queue="q", error=f"no mailbox u{n}@x.example", at=NOW + timedelta(hours=n)) for n in range(4)
+    ]
+    first, second = grouped([*failures, Failure(id=ids[4], queue="q", error="", at=NOW)])
+    assert (first.count, first.part, first.first_at, first.last_at) == (4, "no mailbox", NOW, NOW + timedelta(hours=3))
+    assert first.samples == [ids[3], ids[2], ids[1]]
     assert second.error == "(no message)"
 
 
@@ -152,6 +158,9 @@ def test_groups_come_the_largest_first_and_can_be_searched_for() -> None:
         ("", {}),
         ("0198c1", {"q": "0198c1"}),
         ('to:ada@a.example error:"so full" 01', {"recipient": "ada@a.example", "error": "so full", "q": "01"}),
+        ("ada@a.example failed", {"recipient": "ada@a.example", "q": "failed"}),
+        ('"ada@a.example"', {"q": "ada@a.example"}),
+        ("receipt:ada@a.example", {"q": "receipt:ada@a.example"}),
         ("tag:kind:receipt status:failed", {"tag": "kind:receipt", "state": "failed"}),
         ("args.userId:42", {"q": "args.userId:42"}),
         ("connection refused", {"q": "connection refused"}),
@@ -163,7 +172,9 @@ def test_the_search_box_understands(text: str, found: dict[str, str]) -> None:
     assert parse_box(text, content=True) == found
 
 
-@pytest.mark.parametrize("text", ["x" * 501, "to:a@b.c to:d@e.f", "args.password:a", "args.a.token:b"])
+@pytest.mark.parametrize(
+    "text", ["x" * 501, "to:a@b.c to:d@e.f", "to:a@b.c d@e.f", "args.password:a", "args.a.token:b"]
+)
 def test_the_search_box_refuses(text: str) -> None:
     with pytest.raises(Problem) as refused:
         parse_box(text, content=True)

@@ -46,7 +46,8 @@ def _as_page(dashboard: Dashboard, handler: Handler) -> Handler:
             template="problem.html",
             title=_TITLES.get(status, "Something went wrong"),
             place="",
-            data={"problem": plain.content["error"], "status": status, "again": request.method == "GET"},
+            data={"problem": _for_people(plain.content["error"]), "status": status, "again": request.method == "GET"},
+            extra={"back": _came_from(request)},
             status=status,
             again_s=_AGAIN_S if status == 503 and request.method == "GET" else None,
         )
@@ -59,12 +60,31 @@ def _as_page(dashboard: Dashboard, handler: Handler) -> Handler:
     return answer
 
 
+def _for_people(problem: dict[str, Any]) -> dict[str, Any]:
+    """Who looks at a page repeats no request by a program."""
+    if problem["code"] != "ledger_unavailable":
+        return problem
+    return problem | {"message": "PostgreSQL does not answer."}
+
+
+def _came_from(request: AnyRequest) -> str | None:
+    """The page that had the form, below the dashboard's address; None: the browser does not tell."""
+    there = urlsplit(request.headers.get("referer", ""))
+    home = base(request)
+    if there.path != home and not there.path.startswith(f"{home}/"):
+        return None
+    return f"{there.path}?{there.query}" if there.query else there.path
+
+
 def _to_login(request: AnyRequest) -> Response[Any]:
     """Who sent a form is told that nothing was done, and comes back to the page that had it."""
-    asked = urlsplit(str(request.url) if request.method == "GET" else request.headers.get("referer", ""))
-    path = asked.path.removeprefix(str(request.scope.get("root_path", "")))
-    wanted = f"{path}?{asked.query}" if asked.query else path
-    query = {"next": wanted} if path and len(wanted) <= _NEXT_MAX else {}
+    path = request.url.path
+    if request.method != "GET":
+        wanted = _came_from(request) or ""
+    else:
+        wanted = f"{path}?{request.url.query}" if request.url.query else path
+    wanted = wanted.removeprefix(str(request.scope.get("root_path", "")))
+    query = {"next": wanted} if wanted and len(wanted) <= _NEXT_MAX else {}
     if request.method != "GET":
         query |= {"ended": "1"}
     answer = Redirect(f"{base(request)}/login{f'?{urlencode(query)}' if query else ''}", status_code=303)
