@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import pytest_asyncio
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.reporter import Reports
@@ -21,23 +22,33 @@ from tests.support.people import data, refused
 from tests.support.run_rows import asks
 from tests.support.runs import RUNS, TRIGGER, RunApp, add_agents, answering, point, run_app, said
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 STATS = "/api/v1/orchestration/queue/stats"
 APPROVALS = "/api/v1/orchestration/approvals"
 HELD = Answer(said("Later"), stop_after=1, stop="hang")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def provider() -> AsyncIterator[OpenAIServer]:
     async with openai_server() as server:
         server.always(answering())
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def app(database_url: str, provider: OpenAIServer) -> AsyncIterator[RunApp]:
     async with run_app(database_url, provider) as made:
         await add_agents(made, "scout", "writer", "critic")
         await add_agents(made, "actor", tools=["open_issue", "create_task"])
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[RunApp]:
+    """For tests that start no run."""
+    async with openai_server() as server, run_app(shared_database_url, server) as made:
+        await add_agents(made, "scout")
+        await add_agents(made, "asleep", enabled=False)
         yield made
 
 
@@ -131,22 +142,23 @@ async def test_stats_are_for_administrators(app: RunApp) -> None:
         ({"jobType": None}, 400, "jobType"),
     ],
 )
-async def test_what_cannot_be_started_is_named(app: RunApp, changes: dict[str, Any], status: int, field: str) -> None:
-    await add_agents(app, "asleep", enabled=False)
-    project = await app.project()
-    answer = await app.call("POST", RUNS, batch(project) | changes)
+async def test_what_cannot_be_started_is_named(
+    shared: RunApp, changes: dict[str, Any], status: int, field: str
+) -> None:
+    project = await shared.project()
+    answer = await shared.call("POST", RUNS, batch(project) | changes)
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert [detail["field"] for detail in error["details"]] == [field]
-    assert await app.pool.fetchval("SELECT count(*) FROM runs") == 0
+    assert await shared.pool.fetchval("SELECT count(*) FROM runs") == 0
 
 
-async def test_nothing_runs_in_an_archived_project_or_one_without_agents(app: RunApp) -> None:
-    empty = await app.project(agents=())
-    error = refused(await app.call("POST", TRIGGER, {"projectId": empty}), 422, "validation_error")
+async def test_nothing_runs_in_an_archived_project_or_one_without_agents(shared: RunApp) -> None:
+    empty = await shared.project(agents=())
+    error = refused(await shared.call("POST", TRIGGER, {"projectId": empty}), 422, "validation_error")
     assert "no agent is enabled" in error["message"]
-    assert (await app.call("DELETE", f"/api/v1/projects/{empty}")).status_code == 204
-    refused(await app.call("POST", TRIGGER, {"projectId": empty}), 409, "project_archived")
+    assert (await shared.call("DELETE", f"/api/v1/projects/{empty}")).status_code == 204
+    refused(await shared.call("POST", TRIGGER, {"projectId": empty}), 409, "project_archived")
 
 
 async def test_what_was_to_run_later_does_not_run_in_an_archived_project(app: RunApp, provider: OpenAIServer) -> None:
