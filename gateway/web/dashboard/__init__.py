@@ -14,6 +14,7 @@ from gateway.web.dashboard import (
     clean,
     events,
     export,
+    failing,
     job,
     login,
     metrics,
@@ -45,6 +46,7 @@ HANDLERS: Final = (
     *replicas.HANDLERS,
     *upkeep.HANDLERS,
     metrics.metrics_page,
+    failing.failures_page,
     events.events_route,
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -14,22 +15,26 @@ _DIFFERENT: Final = (
     (re.compile(r"[\w.+%'•*-]+@[\w•*-]+(?:\.[\w-]+)+"), "<address>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b"), "<id>"),  # ULID
     (re.compile(r"https?://[^\s'\"<>]+"), "<address>"),
     (re.compile(r"\b\d+(?:\.\d+)+\b"), "<n>"),
 )
 # A reply or status code (three digits that stand alone) says what went wrong: it stays.
 _NUMBER: Final = re.compile(r"(?<![\w.])(?!\d{3}(?![\w]))\d+(?![\w])")
+_SAMPLES: Final = 3
 _PART_MAX: Final = 60  # characters of an error that are looked for
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    id: UUID
     queue: str
     error: str
     at: datetime
 
 
 class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``error``: one for all. ``part``: words that all of them have, to find them by; None: there are none."""
+    """``error``: one for all. ``part``: words that all of them have, to find them by; None: there are none.
+    ``samples``: the newest jobs."""
 
     queue: str
     error: str
@@ -37,6 +42,7 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     first_at: datetime
     last_at: datetime
     part: str | None
+    samples: list[UUID]
 
 
 @lru_cache(maxsize=4096)  # a page that is looked at again has mostly the failures that it had: 20 ms of 1,000
@@ -61,10 +67,15 @@ def grouped(failures: Iterable[Failure]) -> list[FailureGroup]:
             first_at=min(member.at for member in members),
             last_at=max(member.at for member in members),
             part=_part(error),
+            samples=[one.id for one in sorted(members, key=_at, reverse=True)[:_SAMPLES]],
         )
         for (queue, error), members in found.items()
     ]
     return sorted(groups, key=lambda group: (-group.count, group.queue, group.error))
+
+
+def _at(failure: Failure) -> datetime:
+    return failure.at
 
 
 def _part(error: str) -> str | None:

@@ -61,6 +61,7 @@ DONE: Final = {
 _FIRST: Final = (
     Entry(place="overview", path="", word="Overview"),
     Entry(place="jobs", path="/jobs", word="Jobs"),
+    Entry(place="failures", path="/failures", word="Failures"),
 )
 _LAST: Final = (
     Entry(place="metrics", path="/metrics", word="Metrics"),

@@ -51,9 +51,9 @@ async def queues_facts(pool: Pool, policies: Sequence[QueuePolicy]) -> dict[str,
     return {row["name"]: {key: value for key, value in row.items() if key != "name"} for row in rows}
 
 
-async def failures_lately(pool: Pool, queues: Sequence[str]) -> list[Failure]:
-    """At most ``FAILURES_READ`` of each queue, of the last 24 hours."""
-    rows = await pool.fetch(SQL["failures_lately"], list(queues), FAILURES_WITHIN_S, FAILURES_READ)
+async def failures_lately(pool: Pool, queues: Sequence[str], within_s: float = FAILURES_WITHIN_S) -> list[Failure]:
+    """The newest, at most ``FAILURES_READ`` of each queue."""
+    rows = await pool.fetch(SQL["failures_lately"], list(queues), within_s, FAILURES_READ)
     return [Failure(**dict(row)) for row in rows]
 
 
