@@ -80,6 +80,7 @@ class _Recorded(Span):
         self._span.set_attributes(attributes)
 
     def fail(self, why: str) -> None:
+        self._span.set_attribute("error.type", why)
         self._span.set_status(StatusCode.ERROR, why)
 
     def end(self) -> None:

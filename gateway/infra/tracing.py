@@ -10,7 +10,7 @@ Sources: W3C Trace Context; OpenTelemetry semantic conventions for HTTP, messagi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal
@@ -19,8 +19,8 @@ import msgspec
 
 from gateway.infra.lifecycle import Component, StartError
 
-Kind = Literal["server", "consumer", "client"]
-Attributes = Mapping[str, str | int | float | bool]
+Kind = Literal["server", "consumer", "client", "internal"]
+Attributes = Mapping[str, str | int | float | bool | Sequence[str]]
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -84,7 +84,8 @@ class Span:
 
     def note(self, attributes: Attributes) -> None: ...
 
-    def fail(self, why: str) -> None: ...
+    def fail(self, why: str) -> None:
+        """``why``: a bounded word, the ``error.type``."""
 
     def end(self) -> None: ...
 
@@ -92,7 +93,7 @@ class Span:
 StartSpan = Callable[[str, Kind, Attributes, str | None], Span]
 """Called with the name, the kind, what is known of it, and the ``traceparent`` of the span above it."""
 
-_NO_SPAN: Final = Span()
+NO_SPAN: Final = Span()
 _start_span: StartSpan | None = None  # of the process: its spans go to one collector
 
 
@@ -123,7 +124,7 @@ def span(name: str, kind: Kind, attributes: Attributes) -> Iterator[Span]:
     """A step that is part of the current origin, and the origin of what is done inside. An exception fails it, told by
     its class alone: messages may hold addresses."""
     if _start_span is None:
-        yield _NO_SPAN
+        yield NO_SPAN
         return
     before = _origin.get()
     step = _start_span(name, kind, attributes, before.traceparent)

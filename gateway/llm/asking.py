@@ -27,6 +27,7 @@ from gateway.llm.model import (
 from gateway.llm.providers import Provider
 from gateway.llm.schema import Misfit, read_answer
 from gateway.llm.store import Price
+from gateway.llm.telling import of_answer, of_question
 
 log = structlog.get_logger(__name__)
 
@@ -148,18 +149,16 @@ class Asking:
 
     async def _traced_call(self, question: Question, heard: Heard) -> Ending:
         facts: Attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": self._served.provider.name,
-            "gen_ai.request.model": self._served.label,
+            **of_question(self._served.provider, question),
             "gateway.purpose": self._request.purpose,
         }
         with span(f"chat {self._served.label}", "client", facts) as step:
-            ending = await self._call(question, heard)
+            try:
+                ending = await self._call(question, heard)
+            finally:
+                step.note(of_answer(heard))
             if ending.error is not None:
                 step.fail(ending.error.kind)
-            if heard.input_tokens is not None and heard.output_tokens is not None:
-                step.note({"gen_ai.usage.input_tokens": heard.input_tokens})
-                step.note({"gen_ai.usage.output_tokens": heard.output_tokens})
         return ending
 
     async def _call(self, question: Question, heard: Heard) -> Ending:

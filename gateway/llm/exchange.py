@@ -44,6 +44,8 @@ class Heard:
     def __init__(self) -> None:
         self.refusal = ""
         self.finish_reason: str | None = None
+        self.answer_id: str | None = None  # the provider's
+        self.model: str | None = None  # that answers, as the provider names it
         self.begun = False
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
@@ -56,6 +58,8 @@ class Heard:
     def take(self, chunk: Any) -> str:
         """Add one event of a stream; answers its text. Servers leave out what they like."""
         self.begun = True
+        self.answer_id = getattr(chunk, "id", None) or self.answer_id
+        self.model = getattr(chunk, "model", None) or self.model
         usage = getattr(chunk, "usage", None)
         if usage is not None:
             self.input_tokens, self.output_tokens = int(usage.prompt_tokens), int(usage.completion_tokens)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A span: ids in hexadecimal; ``parent`` is empty for the first of a trace. ``failed``: its status says so."""
+    """A span: ids in hexadecimal; ``parent`` is empty for the first of a trace. ``kind``: as in the protocol, INTERNAL
+    and the like. ``failed``: its status says so."""
 
     name: str
+    kind: str
     trace: str
     id: str
     parent: str
@@ -62,6 +65,7 @@ class Collector:
                 self.spans += [
                     Seen(
                         span.name,
+                        Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
                         span.trace_id.hex(),
                         span.span_id.hex(),
                         span.parent_span_id.hex(),
@@ -74,7 +78,12 @@ class Collector:
 
 
 def _values(pairs: Any) -> dict[str, Any]:
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(found: Any) -> Any:
+    value = getattr(found, found.WhichOneof("value"))
+    return [_value(each) for each in value.values] if found.HasField("array_value") else value
 
 
 @asynccontextmanager

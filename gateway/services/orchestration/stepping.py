@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
+from gateway.infra.tracing import NO_SPAN, Span
 from gateway.jobs.engine import Engine
 from gateway.llm.model import (
     ModelAnswer,
@@ -28,16 +29,12 @@ from gateway.realtime.words import PARTIAL_MAX, Words
 from gateway.services.orchestration.agents import Agent, Agents
 from gateway.services.orchestration.budgets import MICROS_PER_CENT, Budgets
 from gateway.services.orchestration.context import RECENT_SUGGESTIONS, Material, digest, messages_of
-from gateway.services.orchestration.github import (
-    Analyses,
-    GitHub,
-    GitHubBusy,
-    GitHubError,
-)
+from gateway.services.orchestration.github import Analyses, GitHub, GitHubBusy, GitHubError
 from gateway.services.orchestration.outcomes import Outcomes, Recorded
 from gateway.services.orchestration.plan import Step, StepKind, StepStatus
 from gateway.services.orchestration.projects import Project, Projects
 from gateway.services.orchestration.runs import Run, RunStore, StepEnd
+from gateway.services.orchestration.step_trace import note_end, step_span
 from gateway.services.orchestration.telling import RunTeller
 
 log = structlog.get_logger(__name__)
@@ -60,13 +57,14 @@ class Busy(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Work:
     """A step that is to be done. ``fence`` proves whose attempt it is; ``ends``: on the monotonic clock, when there is
-    no time left for it."""
+    no time left for it; ``span``: its part of the trace."""
 
     run: Run
     step: Step
     fence: int
     ends: float
     tell: RunTeller
+    span: Span = NO_SPAN
 
     @property
     def left_s(self) -> float:
@@ -103,6 +101,10 @@ class Stepper:
 
     async def do(self, work: Work) -> Busy | None:
         """Do the step and record how it ended. Raises what asyncpg raises as long as nothing was paid."""
+        with step_span(work.run.id, work.step) as traced:
+            return await self._do(replace(work, span=traced))
+
+    async def _do(self, work: Work) -> Busy | None:
         project = await self._from.projects.get(work.run.project_id)
         if project is None:
             await self._refuse(work, "not_found", "its project is gone")
@@ -225,6 +227,7 @@ class Stepper:
 
     async def _keep(self, work: Work, ended: Ended) -> None:
         """Record, then tell."""
+        note_end(work.span, ended.end, ended.spent)
         recorded = await _in_any_case(self._record(work, ended))
         if recorded is None:
             return
