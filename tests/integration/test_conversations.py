@@ -646,9 +646,19 @@ async def test_its_iterations_are_bounded(database_url: str, provider: OpenAISer
         assert found["state"]["iteration"] == 5
 
 
-async def test_a_model_that_refuses_a_step_ends_the_research(plain: Room, provider: OpenAIServer) -> None:
+async def test_a_model_that_refuses_a_step_ends_the_research(plain: Room, provider: OpenAIServer, pool: Pool) -> None:
+    """Its words are for whom it answered, not for everybody who sees jobs."""
     provider.script(Answer("", refusal="I will not."))
     found = await plain.ended(await plain.research(), "failed")
+    assert found["error"] == "the model refused: I will not."
+
+    async def settled() -> bool:
+        job = await pool.fetchrow("SELECT state, error, errors::text FROM jobs WHERE queue = 'deep-research'")
+        assert job is not None
+        assert (job["state"], job["error"]) == ("failed", "refusal: the model refused")
+        return "I will not" not in job["errors"]
+
+    await eventually(settled)
     assert (found["errorKind"], len(provider.calls)) == ("refusal", 1)
     assert found["usage"]["inputTokens"] == 100
 

@@ -132,6 +132,12 @@ async def test_who_sees_and_who_changes(served: Served, run: RunRow) -> None:
     await found(served, run, suggestions=points(1), tasks=points(1))
     (one,) = data(await client.get(f"{BASE}/suggestions", headers=who("viewer")))
     (task,) = data(await client.get(f"{BASE}/tasks", headers=who("viewer")))
+    for shown in (one, task):
+        assert (shown["title"], shown["detail"], shown["contentHidden"]) == ("", "", True)
+    for path in ("suggestions", "tasks"):
+        for reader in ("bob", "operator"):
+            (shown,) = data(await client.get(f"{BASE}/{path}", headers=who(reader)))
+            assert (shown["title"], shown["contentHidden"]) == ("Point 0", False)
     changes = (
         ("POST", f"{BASE}/suggestions/{one['id']}/approve", None),
         ("POST", f"{BASE}/suggestions/{one['id']}/reject", None),

@@ -128,13 +128,17 @@ class Answering:
         finally:
             words.flush()
 
-    async def give_up(self, turn: Turn, kind: str, reason: str, spent: Spent | None = None) -> NoReturn:
-        """The message has failed for good. Raises ``Fail``."""
+    async def give_up(
+        self, turn: Turn, kind: str, reason: str, spent: Spent | None = None, words: str | None = None
+    ) -> NoReturn:
+        """The message has failed for good. Raises ``Fail``. ``words``: what the model said; it stands in the message,
+        for those who may read that, and not in the job, which every viewer reads."""
 
         async def record(connection: Connection) -> bool:
             if spent is not None:
                 await self.store.spend(connection, turn.message.id, spent)
-            return await self.store.fail(connection, turn.held, kind, reason)
+            whole = reason if words is None else f"{reason}: {words}"
+            return await self.store.fail(connection, turn.held, kind, whole)
 
         if await self.surely(record):
             await self.tell_end(turn)

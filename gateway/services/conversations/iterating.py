@@ -69,7 +69,7 @@ class ResearchTask:
         words = Words(turn.tell.tokens if writing else None)
         answer = await self._answering.ask(turn, await self._request(turn, research), words)
         if answer.refusal is not None and not writing:
-            await self._answering.give_up(turn, "refusal", f"the model refused: {answer.refusal}", answer.spent)
+            await self._answering.give_up(turn, "refusal", "the model refused", answer.spent, answer.refusal)
         following = after(research, answer.parsed or {}, turn.message.question)
         await self._keep(turn, data, (research, following), answer)
         return {"stage": research.stage, "iteration": following.iteration, **paid(answer.spent)}

@@ -35,8 +35,8 @@ class SuggestionsController(Controller):
     async def list_suggestions(
         self, request: AgentRequest, suggestions: TheSuggestions, query: QueryParams
     ) -> dict[str, Any]:
-        """Newest first, of the caller's projects; viewers see all. Query: projectId; status; cursor, which is
-        ``page.nextCursor`` of the page before; limit, 1 to 100, default 50."""
+        """Newest first, of the caller's projects; viewers see all, their words only with ``admin:content``. Query:
+        projectId; status; cursor, which is ``page.nextCursor`` of the page before; limit, 1 to 100, default 50."""
         page = read_page(query, SuggestionStatus)
         wanted = PointFilter(project_id=page.project_id, status=page.status, before=page.before)
         return paged(await suggestions.page(request.user, wanted, page.limit + 1), page.limit)
@@ -65,8 +65,8 @@ class TasksController(Controller):
     async def list_tasks(
         self, request: AgentRequest, suggestions: TheSuggestions, query: QueryParams
     ) -> dict[str, Any]:
-        """Newest first, of the caller's projects; viewers see all. Query: projectId; status; cursor, which is
-        ``page.nextCursor`` of the page before; limit, 1 to 100, default 50."""
+        """Newest first, of the caller's projects; viewers see all, their words only with ``admin:content``. Query:
+        projectId; status; cursor, which is ``page.nextCursor`` of the page before; limit, 1 to 100, default 50."""
         page = read_page(query, TaskStatus)
         wanted = PointFilter(project_id=page.project_id, status=page.status, before=page.before)
         return paged(await suggestions.tasks(request.user, wanted, page.limit + 1), page.limit)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -35,7 +36,8 @@ class TaskStatus(StrEnum):
 
 
 class Suggestion(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``priority``: 10 is the most urgent. ``taskId``: the task that its approval made."""
+    """``priority``: 10 is the most urgent. ``taskId``: the task that its approval made. ``contentHidden``: title and
+    detail are left out, as the reader may not know what models wrote."""
 
     id: UUID
     project_id: UUID
@@ -50,10 +52,12 @@ class Suggestion(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     decided_at: datetime | None
     decided_by: str | None
     task_id: UUID | None = None
+    content_hidden: bool = False
 
 
 class ProjectTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Work that an agent found, or that a person approved. ``runId``: where it comes from."""
+    """Work that an agent found, or that a person approved. ``runId``: where it comes from. ``contentHidden``: as that
+    of a suggestion."""
 
     id: UUID
     project_id: UUID
@@ -64,6 +68,10 @@ class ProjectTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status: TaskStatus
     created_at: datetime
     updated_at: datetime
+    content_hidden: bool = False
+
+
+Point = TypeVar("Point", Suggestion, ProjectTask)
 
 
 class PointFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +91,8 @@ class Suggestions:
 
     async def page(self, caller: Principal, wanted: PointFilter, limit: int) -> list[Suggestion]:
         """Newest first. Raises Problem 404 for a project that the caller may not see."""
-        return [_suggestion(row) for row in await self._rows("suggestion_list", caller, wanted, limit)]
+        found = [_suggestion(row) for row in await self._rows("suggestion_list", caller, wanted, limit)]
+        return await self._readable(caller, found)
 
     async def decide(self, caller: Principal, suggestion_id: UUID, status: SuggestionStatus) -> Suggestion:
         """``APPROVED`` makes a task. Raises Problem 404, 403 for who is no member, 409 ``already_decided``."""
@@ -98,7 +107,8 @@ class Suggestions:
 
     async def tasks(self, caller: Principal, wanted: PointFilter, limit: int) -> list[ProjectTask]:
         """Newest first. Raises Problem 404 for a project that the caller may not see."""
-        return [_task(row) for row in await self._rows("task_list", caller, wanted, limit)]
+        found = [_task(row) for row in await self._rows("task_list", caller, wanted, limit)]
+        return await self._readable(caller, found)
 
     async def change_task(self, caller: Principal, task_id: UUID, status: TaskStatus) -> ProjectTask:
         """Raises Problem 404, 403 for who is no member."""
@@ -122,6 +132,13 @@ class Suggestions:
         member = None if caller.sees_all else caller.id
         values = (wanted.project_id, member, wanted.status, wanted.before, limit)
         return await self._pool.fetch(SQL[statement], *values)
+
+    async def _readable(self, caller: Principal, found: Sequence[Point]) -> list[Point]:
+        """Without what models wrote in projects where the caller only looks on."""
+        projects = {point.project_id for point in found}
+        readable = {one: await self._projects.may_read(caller, one) for one in projects}
+        hidden: dict[str, Any] = {"title": "", "detail": "", "content_hidden": True}
+        return [point if readable[point.project_id] else msgspec.structs.replace(point, **hidden) for point in found]
 
     async def _get(self, suggestion_id: UUID) -> Suggestion:
         row = await self._pool.fetchrow(SQL["suggestion_get"], suggestion_id)
