@@ -413,7 +413,7 @@ async def test_resend_makes_a_new_mail_that_is_linked_both_ways(board: Dashboard
     assert answer.status_code == 303, answer.text
     new = answer.headers["location"].removeprefix(f"{PAGES}/emails/").partition("?")[0]
     page = await board.page(answer.headers["location"].removeprefix(PAGES))
-    assert "Sent again: this is the new mail." in page.text
+    assert "This is the new mail, on its way." in page.text
     assert mail_id in mails_on(page)
     assert new in mails_on(await board.page(f"/emails/{mail_id}"))
     row = await board.pool.fetchrow("SELECT to_addresses, cc_addresses, resend_of FROM emails WHERE id = $1", UUID(new))

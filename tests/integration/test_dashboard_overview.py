@@ -103,5 +103,5 @@ async def test_with_postgresql_gone_the_page_says_so(own_postgres: Callable[[], 
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
         assert answer.headers["content-type"].startswith("text/html")
-        assert "The database does not answer" in answer.text
+        assert "PostgreSQL does not answer" in answer.text
         assert "asyncpg" not in answer.text

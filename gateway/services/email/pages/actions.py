@@ -22,7 +22,7 @@ from gateway.services.email.queue import EmailQueueService
 from gateway.services.email.service import Call, EmailService
 
 NOTICES: Final = {
-    "resent": "Sent again: this is the new mail. The one before stays as it was.",
+    "resent": "This is the new mail, on its way. The one before stays as it was.",
     "resent-before": "It was sent again already by the same form: this is that mail. Nothing was done.",
     "cancelled": "Cancelled: it will not be sent.",
     "retried": "It waits to be sent again; recipients that accepted it get it no second time.",
