@@ -110,7 +110,7 @@ NO_JOB = "00000000-0000-4000-8000-000000000000"
 async def test_what_is_not_there_is_a_page_too(shared: Dashboard, path: str) -> None:
     page = await shared.page(path, 404)
     page.sound()
-    assert "There is no such thing" in page.text
+    assert "Not found" in page.text
 
 
 async def test_a_job_of_another_queue_is_found_where_it_is(shared: Dashboard) -> None:

@@ -17,7 +17,7 @@ from gateway.web.session import session_cookie, token_of
 _TITLES: Final = {
     400: "That cannot be asked",
     403: "You may not do this",
-    404: "There is no such thing",
+    404: "Not found",
     409: "It could not be done",
     429: "Too many",
     503: "This page cannot be loaded now",

@@ -130,7 +130,11 @@ async function look() {
   due = 0;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
-    if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) { location.reload(); return; }
+    if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) {
+      document.dispatchEvent(new Event("signedout"));
+      location.reload();
+      return;
+    }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (!answer.ok) { stale(fresh.querySelector("main [role=alert]:not(#stale)")?.textContent); return; }
     if (document.querySelector("[data-heals]")) { location.reload(); return; }

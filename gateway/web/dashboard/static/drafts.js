@@ -4,16 +4,20 @@
 const DRAFT = "gateway_draft";
 const draft = {
   get() { try { return JSON.parse(sessionStorage.getItem(DRAFT)); } catch { return null; } },
-  keep(form) {
+  keep(form, lost) { // lost: it was not sent
     const fields = Array.from(new FormData(form)).filter(([, value]) => typeof value === "string");
-    draft.put({ action: form.action, fields });
+    draft.put({ action: form.action, fields, lost });
   },
   put(kept) { try { sessionStorage.setItem(DRAFT, JSON.stringify(kept)); } catch { /* not kept */ } },
   drop() { try { sessionStorage.removeItem(DRAFT); } catch { /* it was not there */ } },
 };
 
 document.addEventListener("submit", (event) => {
-  if (event.target.matches("main form[method=post]") && !document.querySelector(".door")) draft.keep(event.target);
+  if (event.target.matches("main form[method=post]") && !document.querySelector(".door")) draft.keep(event.target, false);
+});
+document.addEventListener("signedout", () => {
+  const form = document.querySelector("main details.ask[open] form[method=post]");
+  if (form) draft.keep(form, true);
 });
 
 function restore() {
