@@ -236,7 +236,7 @@ async def test_budgets_stand_on_the_page_of_usage_the_most_spent_first(board: Da
         budget = None if cents is None else 10_000_000
         change = "UPDATE projects SET name = $2, monthly_budget_micros = $3 WHERE id = $1"
         await board.pool.execute(change, project, f"{name} <b>shop</b>", budget)
-    assert await BudgetWatch(Budgets(board.pool)).tell() >= 2
+    await BudgetWatch(Budgets(board.pool)).tell()
     page = await board.page("/usage")
     page.sound()
     listed = page.text[page.text.index("Budgets of this month") : page.text.index("By day, project and model")]
@@ -245,6 +245,9 @@ async def test_budgets_stand_on_the_page_of_usage_the_most_spent_first(board: Da
     ]
     assert places == sorted(places)
     assert "None <b>" not in listed
+    data = (await board.http.get(f"{PAGES}/usage", headers={"accept": "application/json"})).json()["data"]
+    told = {row["project"].split()[0]: row["toldAt"] is not None for row in data["budgets"]}
+    assert told.items() >= {"Gone": True, "Near": True, "Calm": False}.items()
     assert "Budgets of this month" not in (await board.page(f"/usage?project={project}")).text
 
 

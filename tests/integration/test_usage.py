@@ -111,6 +111,7 @@ async def test_a_budget_of_nothing_refuses_and_the_month_counts_alone(served: Se
 
 async def test_budgets_near_their_end_are_logged_once_and_counted(served: Served) -> None:
     client, runtime, who = served
+    await runtime.maintenance.stop()  # it looks at budgets too
     project = await project_of(served, "ann", 100)
     await project_of(served, "ann", 100)
     await project_of(served, "ann")
@@ -142,6 +143,7 @@ async def test_budgets_near_their_end_are_logged_once_and_counted(served: Served
 
 async def test_a_budget_is_told_once_a_month_and_threshold_whoever_looks(served: Served) -> None:
     client, runtime, who = served
+    await runtime.maintenance.stop()  # it looks at budgets too
     pool = runtime.pool
     project = await project_of(served, "ann", 100)
     budgets = Budgets(pool)
