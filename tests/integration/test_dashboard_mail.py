@@ -189,6 +189,24 @@ async def test_a_look_by_text_says_how_far_it_went(board: Dashboard, monkeypatch
     assert mails_on(await board.page(further.removeprefix(PAGES))) == [oldest]
 
 
+async def test_an_address_finds_its_jobs_and_lists_say_to_whom_they_are(board: Dashboard) -> None:
+    await scheduled(board, to=["zoe@named.example", "b@named.example"])
+    page = await board.page("/jobs?q=zoe%40named.example")
+    page.sound()
+    assert "zoe@named.example and 1 more email.send" in page.text
+    assert "No job matches." in (await board.page("/jobs?q=zoe%40other.example")).text
+
+
+async def test_failed_mails_lead_to_their_jobs_where_many_are_retried(board: Dashboard) -> None:
+    await send(board, "failed", to=REFUSED, tags=[{"name": "kind", "value": "lost"}])
+    failed = await board.page(f"/emails?status=failed&to={REFUSED}&tag=kind%3Alost")
+    [jobs] = [link for link in failed.links() if "/queue/email-queue?" in link]
+    shown = await board.page(jobs.removeprefix(PAGES))
+    assert f"{REFUSED} email.send" in shown.text
+    assert "All that match:" in shown.text
+    assert not [link for link in (await board.page("/emails?q=x")).links() if "/queue/email-queue?" in link]
+
+
 async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     mail_id = await scheduled(board, html="<p>x</p>")
     paths = {"/emails": 2, f"/emails/{mail_id}": 7, f"/emails/{mail_id}?tab=text": 8, f"/emails/{mail_id}/body": 2}

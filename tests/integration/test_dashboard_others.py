@@ -209,6 +209,15 @@ async def test_the_stream_asks_who_listens(board: Dashboard) -> None:
     assert (await board.http.get(f"{PAGES}/events?topics=queue:email-queue")).status_code == 303
 
 
+async def test_an_address_without_a_page_is_told_on_one(board: Dashboard) -> None:
+    for path in ("/nothing/here", "/inbox", "/api/nothing"):
+        page = await board.page(path, 404)
+        page.sound()
+        assert f"There is no page at {path}" in page.text
+    board.http.cookies.clear()
+    assert (await board.http.get(f"{PAGES}/nothing")).status_code == 303
+
+
 async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     mosts = {"/jobs": 3, "/jobs?q=error:x": 3, "/replicas": 1, "/maintenance": 2, "/schedules": 1, "/audit": 1}
     for path, most in mosts.items():

@@ -116,6 +116,7 @@ async def test_a_demonstrated_run_is_shown_as_one(board: Dashboard) -> None:
         assert words in page.text
     assert "$0.00" not in page.text
     assert f"{PAGES}/queue/orchestration-queue/{run}" in page.links()
+    assert "code-review for Shop orchestration.run" in (await board.page("/queue/orchestration-queue")).text
     job = await board.page(f"/queue/orchestration-queue/{run}")
     assert f"{PAGES}/runs/{run}" in job.links()
     job.sound()
