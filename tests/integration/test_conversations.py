@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+import pytest_asyncio
 
 from gateway.jobs.reporter import Reports
 from gateway.llm.demo import LABEL
@@ -36,6 +37,7 @@ from tests.support.people import data, refused
 from tests.support.realtime import Ear
 
 Pool = asyncpg.Pool
+SHARED = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
@@ -59,6 +61,13 @@ async def room(database_url: str, mode_redis: str | None, provider: OpenAIServer
 async def plain(database_url: str, provider: OpenAIServer) -> AsyncIterator[Room]:
     """Without Redis, for what the modes have in common."""
     async with conversing(database_url, provider) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[Room]:
+    """For tests marked so: what they ask is refused."""
+    async with conversing(shared_database_url, None) as made:
         yield made
 
 
@@ -349,18 +358,20 @@ async def _principal(room: Room, name: str) -> Any:
     return await authenticator.principal_of(room.who(name)["Authorization"])
 
 
-async def test_an_api_key_needs_the_scopes(plain: Room) -> None:
+@SHARED
+async def test_an_api_key_needs_the_scopes(shared: Room) -> None:
     body = {"name": "reader", "scopes": ["conversations:read"]}
-    key = data(await plain.post("/api/v1/admin/keys", "admin", body), 201)["key"]
+    key = data(await shared.post("/api/v1/admin/keys", "admin", body), 201)["key"]
     headers = {"Authorization": f"Bearer {key}"}
-    assert data(await plain.client.get("/api/conversations", headers=headers)) == []
-    answer = await plain.client.post("/api/chat", json={"message": "Hi"}, headers=headers)
+    assert data(await shared.client.get("/api/conversations", headers=headers)) == []
+    answer = await shared.client.post("/api/chat", json={"message": "Hi"}, headers=headers)
     refused(answer, 403, "insufficient_scope")
 
 
 # Bad input, pages, repetition
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -375,15 +386,16 @@ async def test_an_api_key_needs_the_scopes(plain: Room) -> None:
         ({"message": "Hi", "conversation_id": str(uuid4())}, "conversation_id"),
     ],
 )
-async def test_bad_questions_are_refused_by_field(plain: Room, body: dict[str, Any], field: str) -> None:
+async def test_bad_questions_are_refused_by_field(shared: Room, body: dict[str, Any], field: str) -> None:
     for path in ("/api/chat", "/api/deep-research/start"):
-        error = refused(await plain.post(path, body=body), 400, "validation_error")
+        error = refused(await shared.post(path, body=body), 400, "validation_error")
         assert error["details"][0]["field"] == field
 
 
-async def test_what_no_text_may_hold_is_refused(plain: Room) -> None:
-    refused(await plain.post("/api/chat", body={"message": "a\x00b"}), 400, "invalid_text")
-    refused(await plain.post("/api/chat", body={"message": "Hi", "conversationId": str(uuid4())}), 404, "not_found")
+@SHARED
+async def test_what_no_text_may_hold_is_refused(shared: Room) -> None:
+    refused(await shared.post("/api/chat", body={"message": "a\x00b"}), 400, "invalid_text")
+    refused(await shared.post("/api/chat", body={"message": "Hi", "conversationId": str(uuid4())}), 404, "not_found")
 
 
 async def test_pages_of_conversations_and_of_their_messages(plain: Room) -> None:

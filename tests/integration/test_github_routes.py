@@ -11,8 +11,10 @@ from uuid import UUID
 import httpx
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.infra.uuid7 import uuid7
+from gateway.runtime import Runtime
 from gateway.services.orchestration.github import AnalysisStore
 from gateway.services.orchestration.github.store import prune
 from gateway.services.orchestration.projects import NewProject, Projects
@@ -24,6 +26,7 @@ from tests.support.github_server import GitHubServer, github_server
 from tests.support.web import ADMIN, serving, settings_for
 
 PATH = "/api/v1/orchestration/analysis"
+SHARED = pytest.mark.asyncio(loop_scope="module")  # GitHub is not asked
 
 
 @pytest.fixture
@@ -48,6 +51,13 @@ def settings(hub: GitHubServer, database_url: str) -> Settings:
 async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with serving(settings) as (client, _runtime):
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, Runtime]]:
+    settings = settings_for(shared_database_url, github_api_url="http://127.0.0.1:1", github_token=TOKEN)
+    async with serving(settings) as made:
+        yield made
 
 
 async def new_project(pool: Pool, repository: str | None = REPOSITORY) -> UUID:
@@ -92,15 +102,19 @@ async def test_unknown_and_foreign_projects_look_the_same(
     assert (await client.get(f"{PATH}/{project}")).status_code == 401
 
 
-async def test_a_project_without_a_repository_says_how_to_set_one(client: httpx.AsyncClient, pool: Pool) -> None:
-    answer = await client.get(f"{PATH}/{await new_project(pool, None)}", headers=ADMIN)
+@SHARED
+async def test_a_project_without_a_repository_says_how_to_set_one(shared: tuple[httpx.AsyncClient, Runtime]) -> None:
+    client, runtime = shared
+    answer = await client.get(f"{PATH}/{await new_project(runtime.pool, None)}", headers=ADMIN)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_configured")
     assert "owner/name" in answer.json()["error"]["message"]
 
 
+@SHARED
 @pytest.mark.parametrize("hours", ["0", "2161", "-1", "1.5", "day", "9" * 40, "", "１２"])
-async def test_a_period_that_is_none_names_its_field(client: httpx.AsyncClient, pool: Pool, hours: str) -> None:
-    answer = await client.get(f"{PATH}/{await new_project(pool)}", params={"periodHours": hours}, headers=ADMIN)
+async def test_a_period_that_is_none_names_its_field(shared: tuple[httpx.AsyncClient, Runtime], hours: str) -> None:
+    client, runtime = shared
+    answer = await client.get(f"{PATH}/{await new_project(runtime.pool)}", params={"periodHours": hours}, headers=ADMIN)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"][0]["field"] == "periodHours"
 

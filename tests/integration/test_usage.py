@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
 from gateway.infra.uuid7 import uuid7
@@ -24,12 +25,19 @@ from tests.support.web import serving, settings_for
 
 USAGE = "/api/v1/orchestration/usage"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+SHARED = pytest.mark.asyncio(loop_scope="module")  # with the application of all that change nothing
 Served: TypeAlias = tuple[httpx.AsyncClient, Runtime, As]
 
 
 @pytest.fixture
 async def served(database_url: str) -> AsyncIterator[Served]:
     async with serving(settings_for(database_url)) as (client, runtime):
+        yield client, runtime, people(runtime)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(shared_database_url: str) -> AsyncIterator[Served]:
+    async with serving(settings_for(shared_database_url)) as (client, runtime):
         yield client, runtime, people(runtime)
 
 
@@ -232,6 +240,7 @@ async def test_whose_usage_is_shown(served: Served) -> None:
     assert (await client.get(USAGE)).status_code == 401
 
 
+@SHARED
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -246,8 +255,8 @@ async def test_whose_usage_is_shown(served: Served) -> None:
         ({"form": "2026-01-01"}, "form"),
     ],
 )
-async def test_wrong_questions_are_refused(served: Served, query: dict[str, str], field: str) -> None:
-    client, _, who = served
+async def test_wrong_questions_are_refused(shared: Served, query: dict[str, str], field: str) -> None:
+    client, _, who = shared
     error = refused(await client.get(USAGE, params=query, headers=who("ann")), 400, "validation_error")
     assert error["details"][0]["field"] == field
 
