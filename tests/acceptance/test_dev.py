@@ -43,7 +43,7 @@ def start(directory: Path) -> Iterator[Callable[..., DevProcess]]:
     started: list[DevProcess] = []
 
     def run(*arguments: str, **environment: str) -> DevProcess:
-        started.append(DevProcess(directory, "--port", "0", *arguments, **environment))
+        started.append(DevProcess(directory, "--port", "0", *arguments, program=True, **environment))
         return started[-1]
 
     yield run

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.support.eventually import eventually
-from tests.support.fork_server import fork_server
+from tests.support.fork_server import ForkedProcess, fork_server
 
 START_S = 60.0  # initdb and migrations on a busy machine
 STOP_S = 30.0
@@ -37,18 +37,28 @@ def gateway(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> 
 
 
 class DevProcess:
-    """A running ``gateway dev`` on ``cwd/.gateway``; its words are in ``output`` and ``log``."""
+    """A running ``gateway dev`` on ``cwd/.gateway``; its words are in ``output`` and ``log``. ``program``: one that the
+    interpreter starts and that imports everything itself."""
 
-    def __init__(self, cwd: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, cwd: Path, *arguments: str, program: bool = False, **environment: str) -> None:
         self.cwd = cwd
         self.data_dir = cwd / ".gateway"
         self._output = cwd / "stdout.txt"
         self._log = cwd / "stderr.txt"
-        with self._output.open("w") as output, self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "dev", *arguments],
-                cwd=cwd,
-                env=clean_environment(**environment),
+        self._output.write_text("")
+        self._log.write_text("")
+        self.process = self._started(["dev", *arguments], clean_environment(**environment), program=program)
+
+    def _started(
+        self, arguments: list[str], environment: dict[str, str], *, program: bool
+    ) -> ForkedProcess | subprocess.Popen[bytes]:
+        if not program:
+            return fork_server().start(arguments, self.cwd, environment, [Path(os.devnull), self._output, self._log])
+        with self._output.open("wb") as output, self._log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "gateway", *arguments],
+                cwd=self.cwd,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,

@@ -15,13 +15,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from threading import Lock
 from typing import Any
 
 import gateway.cli
@@ -82,7 +82,7 @@ class ForkServer:
     def __init__(self) -> None:
         self.ended: dict[int, int] = {}
         self._started: list[int] = []
-        self._starting = Lock()
+        self._starting = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(
@@ -202,7 +202,17 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _become(request)
-    return gateway.cli.main()
+    try:
+        code = gateway.cli.main()
+    except SystemExit as end:  # of argparse
+        code = end.code if isinstance(end.code, int) else 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking all modules apart, each in memory that was shared until then, costs more than most commands.
+    os._exit(code)
 
 
 if __name__ == "__main__":
