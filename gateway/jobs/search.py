@@ -34,11 +34,11 @@ _WORDS: Final = ("id", "key", "error", "group")
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What a job must be. No field given: every job.
 
-    ``id`` is an id or its first characters, without hyphens. ``error`` is a part of the last error, in any case;
-    without ``states`` it looks at the jobs that were set aside with one: delayed, failed and cancelled. ``value`` is
-    what stands in the argument at ``path`` (dotted, numbers index arrays), as text. ``since`` and ``until`` bound the
-    time of acceptance, ``until`` not included. ``tag`` is one of its tags. ``about`` is what its feature knows of it,
-    by the name of the finder (``{"recipient": "ada@example.com"}``); at most one.
+    ``id`` is an id or its first characters, without hyphens. ``error`` is a part of the last error, in any case, with
+    ``*`` for anything; without ``states`` it looks at the jobs that were set aside with one: delayed, failed and
+    cancelled. ``value`` is what stands in the argument at ``path`` (dotted, numbers index arrays), as text. ``since``
+    and ``until`` bound the time of acceptance, ``until`` not included. ``tag`` is one of its tags. ``about`` is what
+    its feature knows of it, by the name of the finder (``{"recipient": "ada@example.com"}``); at most one.
     """
 
     states: tuple[JobState, ...] = ()
@@ -221,12 +221,18 @@ def _states(wanted: JobFilter) -> list[JobState]:
 
 def _residual(wanted: JobFilter) -> tuple[Any, ...]:
     return (
-        wanted.error.lower() if wanted.error is not None else None,
+        _pattern(wanted.error) if wanted.error is not None else None,
         wanted.path.split(".") if wanted.path is not None else None,
         wanted.value,
         wanted.since,
         wanted.until,
     )
+
+
+def _pattern(part: str) -> str:
+    """For LIKE; ``*`` is whatever stands between."""
+    literal = re.sub(r"([\\%_])", r"\\\1", part.lower())
+    return f"%{literal.replace('*', '%')}%"
 
 
 def _named(name: str, rest: str) -> JobFilter:

@@ -17,6 +17,7 @@ PAGES: Final = {
     "job": "Greylisted, try again",
     "waiting job": "Why waiting:",
     "jobs": "email.send",
+    "failures": "Mailbox is full",
     "emails": "5.2.2 Mailbox is full",
     "runs": "Shop",
     "run": "send_email",

@@ -153,6 +153,21 @@ def test_groups_come_the_largest_first_and_can_be_searched_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        ("refused: 550 5.2.2 Mailbox is full", "refused: 550 * Mailbox is full"),
+        ('<img src="x">\u202e of 17.5, 1234', "<img src=*x*>* of *,"),
+        ("7 1234", None),
+        ("x" * 400, "x" * 150),
+    ],
+)
+def test_a_group_is_found_by_what_its_errors_have_in_common(error: str, part: str | None) -> None:
+    (group,) = grouped([Failure(id=UUID(int=1), queue="q", error=error, at=NOW)])
+    assert group.part == part
+    assert part is None or parse_box(f'error:"{part}"', content=False) == {"error": part}
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("", {}),

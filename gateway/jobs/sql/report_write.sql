@@ -2,7 +2,7 @@
 -- $1 ids uuid[]: the jobs
 -- $2 fences bigint[]: of the attempts
 -- $3 attempts integer[]: their numbers
--- $4 ended boolean[]: the attempt was settled, so another one may have the job by now
+-- $4 ended bool[]: the attempt was settled, so another one may have the job by now
 -- $5 percents smallint[]: how far; NULL = unknown
 -- $6 stages text[]: what they do; NULL = unknown
 -- $7 progress_at timestamptz[]: since when; NULL = nothing was said

@@ -22,7 +22,8 @@ _DIFFERENT: Final = (
 # A reply or status code (three digits that stand alone) says what went wrong: it stays.
 _NUMBER: Final = re.compile(r"(?<![\w.])(?!\d{3}(?![\w]))\d+(?![\w])")
 _SAMPLES: Final = 3
-_PART_MAX: Final = 60  # characters of an error that are looked for
+_PART_MAX: Final = 150  # characters of an error that are looked for
+_PART_MIN: Final = 4
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """``error``: one for all. ``part``: words that all of them have, to find them by; None: there are none.
+    """``error``: one for all. ``part``: a pattern to find them by, None: there are no words in it.
     ``samples``: the newest jobs."""
 
     queue: str
@@ -79,7 +80,8 @@ def _at(failure: Failure) -> datetime:
 
 
 def _part(error: str) -> str | None:
-    """The longest run of words without a replaced one, fit for the search by error."""
-    runs = [run.strip() for run in re.split(r"<(?:n|id|address)>", error)]
-    longest = max(runs, key=len)[:_PART_MAX].strip()
-    return longest if len(longest) >= 4 and longest.isprintable() and '"' not in longest else None
+    """A pattern for the search by error: what was replaced, and what cannot be written there, is ``*``."""
+    text = re.sub(r"<(?:n|id|address)>", "*", error)
+    written = "".join("*" if char == '"' or not char.isprintable() else char for char in text)
+    pattern = re.sub(r"\*(?:\s*\*)+", "*", written)[:_PART_MAX].strip("* ")
+    return pattern if len(pattern.replace("*", "").strip()) >= _PART_MIN else None
