@@ -18,6 +18,7 @@ from tests.support.github_app import REPOSITORY, TOKEN, a_week
 from tests.support.github_data import Reply
 from tests.support.github_server import github_server
 from tests.support.openai_server import Answer, OpenAIServer, openai_server
+from tests.support.otlp_collector import otlp_collector
 from tests.support.people import data, refused
 from tests.support.run_rows import asks
 from tests.support.runs import RUNS, TRIGGER, RunApp, add_agents, answering, point, run_app, said
@@ -412,11 +413,10 @@ async def test_an_agent_is_told_what_it_may_know(database_url: str, provider: Op
 
 
 async def test_an_analysis_is_a_run_of_its_own(database_url: str, provider: OpenAIServer) -> None:
-    async with github_server() as hub:
+    async with github_server() as hub, otlp_collector() as collector:
         a_week(hub.add(REPOSITORY))
-        async with run_app(
-            database_url, provider, github_api_url=hub.url, github_token=TOKEN, github_repositories="octo/*"
-        ) as app:
+        asked = {"github_api_url": hub.url, "github_token": TOKEN, "github_repositories": "octo/*"}
+        async with run_app(database_url, provider, **asked, otel_exporter_otlp_endpoint=collector.url) as app:
             project = await app.project(repository=REPOSITORY)
             dry = await app.ended(await app.start(project, "github_analysis", dryRun=True))
             assert dry["steps"][0]["output"]["repository"] == REPOSITORY
@@ -435,6 +435,11 @@ async def test_an_analysis_is_a_run_of_its_own(database_url: str, provider: Open
             gone = await app.project(repository="octo/gone")
             run = await app.ended(await app.start(gone, "github_analysis"))
             assert (run["status"], run["steps"][0]["errorKind"], run["attempts"]) == ("failed", "not_found", 1)
+        await eventually(lambda: len(collector.named("analyse repository")) == 3, 15)
+        steps = collector.named("analyse repository")
+        assert [step.facts.get("error.type") for step in steps] == [None, None, "not_found"]
+        assert {step.id for step in steps} >= {request.parent for request in collector.named("GET")} != set()
+        assert TOKEN not in str(collector.spans)
 
 
 async def test_what_a_run_tells(app: RunApp, provider: OpenAIServer) -> None:
