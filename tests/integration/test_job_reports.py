@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from gateway.access import Role
 from gateway.jobs.registry import Task, TaskContext
+from gateway.realtime.channel import Channel, Topic
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, Document, dashboard, token_for
+from tests.support.realtime import Ear
 
 QUEUE = "/queue/email-queue"
 
@@ -54,6 +57,25 @@ async def test_progress_and_log_are_on_the_page_and_in_the_api(board: Dashboard)
     }
     assert [(line["attempt"], "hunter2" in line["text"]) for line in answer["logs"]] == [(1, False)]
     assert answer["logsDropped"] == 0
+
+
+async def test_who_listens_hears_that_there_is_something_new(board: Dashboard) -> None:
+    """On the queue's channel for open pages, and with its numbers on the job's, where no feature tells them itself."""
+    go_on = asyncio.Event()
+
+    async def perform(_args: dict[str, Any], context: TaskContext) -> None:
+        await go_on.wait()
+        await context.progress(40, "half")
+
+    board.runtime.engine.registry.add_task(Task("test.told", "email-queue", dict, perform))
+    job = await board.submit(task="test.told")
+    ear = Ear()
+    for channel in (Channel(Topic.QUEUE, "email-queue"), Channel(Topic.JOB, job)):
+        await ear.join(board.runtime.realtime, channel)
+    go_on.set()
+    await eventually(lambda: [one for one in ear.told if one["type"] == "queue:jobs" and one["reported"]])
+    (progress,) = await eventually(lambda: [one for one in ear.told if one["type"] == "job:progress"])
+    assert (progress["jobId"], progress["progress"]) == (job, {"stage": "half", "percent": 40})
 
 
 async def test_a_job_that_reported_nothing_says_so(board: Dashboard) -> None:

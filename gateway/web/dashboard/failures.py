@@ -46,7 +46,7 @@ class FailureGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     samples: list[UUID]
 
 
-@lru_cache(maxsize=4096)  # a page that is looked at again has mostly the failures that it had: 20 ms of 1,000
+@lru_cache(maxsize=8192)  # a page that is looked at again has mostly the failures that it had: 20 ms of 1,000
 def normalised(error: str) -> str:
     """The first line, with what differs from job to job replaced."""
     line = error.strip().splitlines()[0] if error.strip() else "(no message)"
