@@ -31,6 +31,7 @@ from gateway.dev_servers import DevServerError, EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.lifecycle import StartError
 from gateway.infra.log import mask_text
 from gateway.infra.migrate import migrate
+from gateway.llm import configured_providers
 from gateway.server import DevOptions, serve
 from gateway.services.email.sandbox import INBOX_PATH, Sandbox, inbox_routes
 from gateway.services.email.smtp import SmtpPool
@@ -224,6 +225,7 @@ def _dev_file(settings: Settings, servers: Servers, address: str, smtp: SmtpAddr
         smtp=smtp,
         inbox_url=address + INBOX_PATH,
         pid=os.getpid(),
+        demo_models=not configured_providers(settings),
     )
 
 

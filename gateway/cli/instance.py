@@ -22,7 +22,8 @@ class SmtpAddress(msgspec.Struct, frozen=True):
 
 
 class DevFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a running ``gateway dev`` publishes for programs. ``redis_url`` is None in direct mode."""
+    """What a running ``gateway dev`` publishes for programs. ``redis_url`` is None in direct mode; ``demo_models``: no
+    provider has a key there, so the demonstration answers."""
 
     url: str
     admin_token: str
@@ -32,6 +33,7 @@ class DevFile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     smtp: SmtpAddress
     inbox_url: str
     pid: int
+    demo_models: bool = False
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -91,7 +91,8 @@ async def test_the_first_minute(start: Callable[..., DevProcess]) -> None:
     facts = await dev.ready()
     path = dev.data_dir / "dev.json"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert set(facts) == {"url", "adminToken", "userToken", "databaseUrl", "redisUrl", "smtp", "inboxUrl", "pid"}
+    wanted = {"url", "adminToken", "userToken", "databaseUrl", "redisUrl", "smtp", "inboxUrl", "pid", "demoModels"}
+    assert set(facts) == wanted
     assert (facts["pid"], facts["redisUrl"]) == (dev.process.pid, None)
 
     printed = await eventually(lambda: facts_printed(dev.output) if "try=" in dev.output else None)
@@ -160,7 +161,9 @@ async def test_data_and_secret_are_kept_and_reset_starts_over(
     assert gateway("email", "ls", cwd=directory, GATEWAY_TOKEN=token).returncode == 4
 
 
-async def test_with_redis(start: Callable[..., DevProcess], directory: Path) -> None:
+async def test_with_redis_others_are_kept_out_and_a_second_one_is_shown_the_first(
+    start: Callable[..., DevProcess], directory: Path
+) -> None:
     dev = start("--redis")
     facts = await dev.ready()
     assert re.fullmatch(r"redis://:\w{48}@127\.0\.0\.1:\d+/0", facts["redisUrl"])
@@ -171,34 +174,62 @@ async def test_with_redis(start: Callable[..., DevProcess], directory: Path) -> 
     assert await eventually(lambda: caught_mails(facts["inboxUrl"]))
     servers = dev.children()
     assert len(servers) == 2
+
+    await its_stores_are_closed_to_others(facts)
+    a_second_one_says_where_it_is(facts, directory)
+    await a_killed_valkey_is_started_again(dev, printed["try"])
+
+    servers = dev.children()
+    assert len(servers) == 2
     assert dev.stop(signal.SIGINT) == 0
     assert not [pid for pid in servers if alive(pid)]
+
+
+async def its_stores_are_closed_to_others(facts: dict[str, Any]) -> None:
+    database, valkey = urlsplit(facts["databaseUrl"]), urlsplit(facts["redisUrl"])
+    for password in (None, "wrong"):
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await asyncpg.connect(host="127.0.0.1", port=database.port, user="postgres", password=password)
+        with redis.Redis(port=valkey.port or 0, password=password) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+    with redis.Redis.from_url(facts["redisUrl"]) as client:
+        assert client.ping()
+
+
+def a_second_one_says_where_it_is(facts: dict[str, Any], directory: Path) -> None:
+    second = gateway("dev", cwd=directory)
+    assert second.returncode == 0
+    assert f"pid {facts['pid']}" in second.stdout
+    assert facts["inboxUrl"] in second.stdout
+    reset = gateway("dev", "--reset", cwd=directory)
+    assert (reset.returncode, "stop it first" in reset.stderr) == (1, True)
+    as_json = json.loads(gateway("dev", "--json", cwd=directory).stdout)
+    assert as_json == {
+        "alreadyRunning": True,
+        "pid": facts["pid"],
+        "url": facts["url"],
+        "inboxUrl": facts["inboxUrl"],
+    }
+
+
+async def a_killed_valkey_is_started_again(dev: DevProcess, command: str) -> None:
+    valkey = valkey_of(dev)
+    os.kill(valkey, signal.SIGKILL)
+    await eventually(lambda: "Valkey has ended" in dev.log, 10, "word of the end")
+
+    async def is_mode(wanted: str) -> bool:
+        return str((await run_printed_request(command))["mode"]) == wanted
+
+    assert await eventually(lambda: is_mode("direct"), 10, "direct mode without Valkey")
+    assert await eventually(lambda: is_mode("queue"), 20, "queue mode again")
+    assert "Valkey is running again" in dev.log
+    with pytest.raises(ProcessLookupError):  # not even as one that nobody waited for
+        os.kill(valkey, 0)
 
 
 def valkey_of(dev: DevProcess) -> int:
     [pid] = [pid for pid in dev.children() if Path(f"/proc/{pid}/comm").read_text().startswith("valkey")]
     return pid
-
-
-async def test_a_killed_valkey_is_started_again(start: Callable[..., DevProcess]) -> None:
-    dev = start("--redis")
-    await dev.ready()
-    printed = await eventually(lambda: facts_printed(dev.output) if "try=" in dev.output else None)
-    valkey = valkey_of(dev)
-    os.kill(valkey, signal.SIGKILL)
-    await eventually(lambda: "Valkey has ended" in dev.log, 10, "word of the end")
-
-    async def mode() -> str:
-        return str((await run_printed_request(printed["try"]))["mode"])
-
-    async def is_mode(wanted: str) -> bool:
-        return await mode() == wanted
-
-    assert await eventually(lambda: is_mode("direct"), 3, "direct mode without Valkey")
-    assert await eventually(lambda: is_mode("queue"), 20, "queue mode again")
-    assert "Valkey is running again" in dev.log
-    with pytest.raises(ProcessLookupError):  # not even as one that nobody waited for
-        os.kill(valkey, 0)
 
 
 async def test_a_killed_postgresql_is_started_again(start: Callable[..., DevProcess]) -> None:
@@ -210,18 +241,6 @@ async def test_a_killed_postgresql_is_started_again(start: Callable[..., DevProc
     connection = await asyncpg.connect(facts["databaseUrl"])
     assert await connection.fetchval("SELECT count(*) FROM jobs") == 0
     await connection.close()
-
-
-async def test_the_stores_of_dev_are_closed_to_others_on_this_machine(start: Callable[..., DevProcess]) -> None:
-    facts = await start("--redis").ready()
-    database, valkey = urlsplit(facts["databaseUrl"]), urlsplit(facts["redisUrl"])
-    for password in (None, "wrong"):
-        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
-            await asyncpg.connect(host="127.0.0.1", port=database.port, user="postgres", password=password)
-        with redis.Redis(port=valkey.port or 0, password=password) as client, pytest.raises(redis.AuthenticationError):
-            client.ping()
-    with redis.Redis.from_url(facts["redisUrl"]) as client:
-        assert client.ping()
 
 
 async def test_servers_end_with_a_killed_parent_and_the_next_run_starts(
@@ -255,23 +274,6 @@ async def test_a_database_of_ones_own_is_used_instead(
     )
 
 
-async def test_a_second_one_says_where_the_first_is(start: Callable[..., DevProcess], directory: Path) -> None:
-    facts = await start().ready()
-    second = gateway("dev", cwd=directory)
-    assert second.returncode == 0
-    assert f"pid {facts['pid']}" in second.stdout
-    assert facts["inboxUrl"] in second.stdout
-    reset = gateway("dev", "--reset", cwd=directory)
-    assert (reset.returncode, "stop it first" in reset.stderr) == (1, True)
-    as_json = json.loads(gateway("dev", "--json", cwd=directory).stdout)
-    assert as_json == {
-        "alreadyRunning": True,
-        "pid": facts["pid"],
-        "url": facts["url"],
-        "inboxUrl": facts["inboxUrl"],
-    }
-
-
 async def test_a_mail_server_of_the_environment_is_not_used(start: Callable[..., DevProcess]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as outside:
         outside.setblocking(False)
@@ -286,6 +288,7 @@ async def test_a_mail_server_of_the_environment_is_not_used(start: Callable[...,
 
 async def test_conversations_are_tried_here_with_the_demonstration(start: Callable[..., DevProcess]) -> None:
     facts = await start(GATEWAY_PROFILES="chat", GATEWAY_ROLE="api").ready()
+    assert facts["demoModels"] is True
     async with httpx.AsyncClient(base_url=facts["url"], headers={"Authorization": "Bearer dev"}, trust_env=False) as me:
         asked = await me.post("/api/chat", json={"message": "Why is the sky blue?"})
         assert asked.status_code == 202, asked.text

@@ -22,6 +22,8 @@ import gateway
 from gateway.cli.doctor import examined
 from gateway.cli.doctor.findings import Finding, Level, Verdict, verdict
 from gateway.cli.doctor.ledger import _clock
+from gateway.cli.doctor.outside import providers
+from gateway.cli.instance import DevFile, SmtpAddress
 from gateway.dev_servers import EmbeddedValkey
 from gateway.settings import Settings
 from tests.support.eventually import eventually
@@ -81,6 +83,28 @@ async def test_a_sound_installation(
     assert "noeviction, AOF off" in found["redis"].seen
     assert "a (all, 1, queue)" in found["replicas"].seen
     assert smtp.messages == []
+
+
+@pytest.mark.parametrize(
+    ("demo", "level", "seen"),
+    [(True, Level.OK, "the demonstration of gateway dev answers"), (False, Level.SKIPPED, "gateway dev has the key")],
+    ids=["demonstration", "key"],
+)
+async def test_the_models_of_gateway_dev_are_what_it_says_itself(
+    database_url: str, demo: bool, level: Level, seen: str
+) -> None:
+    address = SmtpAddress("127.0.0.1", 1)
+    words = {
+        "url": "http://127.0.0.1:1",
+        "admin_token": "a",
+        "user_token": "u",
+        "inbox_url": "http://127.0.0.1:1/inbox",
+    }
+    dev = DevFile(database_url=database_url, redis_url=None, smtp=address, pid=os.getpid(), demo_models=demo, **words)
+    (found,) = await providers(settings_for(database_url), dev)
+    assert (found.level, seen in found.seen) == (level, True)
+    (alone,) = await providers(settings_for(database_url))
+    assert (alone.level, "not_configured" in alone.seen) == (Level.SKIPPED, True)
 
 
 async def test_what_is_away_is_told_at_once_and_no_secret_is_shown(database_url: str) -> None:

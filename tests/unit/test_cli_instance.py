@@ -44,7 +44,7 @@ def test_dev_file_is_private_and_has_the_promised_keys(tmp_path: Path) -> None:
     write_dev_file(tmp_path, dev_file(os.getpid()))
     path = tmp_path / "dev.json"
     assert path.stat().st_mode & 0o777 == 0o600
-    keys = {"url", "adminToken", "userToken", "databaseUrl", "redisUrl", "smtp", "inboxUrl", "pid"}
+    keys = {"url", "adminToken", "userToken", "databaseUrl", "redisUrl", "smtp", "inboxUrl", "pid", "demoModels"}
     assert set(json.loads(path.read_text())) == keys
     assert list(tmp_path.iterdir()) == [path]
     assert running_dev(tmp_path) == dev_file(os.getpid())

@@ -13,11 +13,14 @@ import click
 from gateway.cli.command import GatewayCommand, invocation
 from gateway.cli.doctor.findings import Finding, Level, Verdict, plain, problem, verdict, without_secrets
 from gateway.cli.errors import CliError
+from gateway.cli.instance import DevFile, running_dev
 from gateway.cli.local import environment, load_settings
 from gateway.cli.loop import run_loop
 from gateway.cli.output import for_people, print_json, print_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gateway.settings import Settings
 
 LIMIT_S = 6.0  # of each examination; all of them go on at once
@@ -35,11 +38,12 @@ def doctor(prometheus: str | None) -> int:
     Exit codes: 0 all is well, 1 warnings, 2 problems. Changes nothing and sends no mail.
     """
     try:
-        settings = load_settings(environment(invocation()), serving=True).settings
+        call = invocation()
+        settings = load_settings(environment(call), serving=True).settings
     except CliError as error:
         found = [problem("settings", error.message, "Correct them; gateway config shows where each comes from.")]
     else:
-        found = run_loop(examined(settings, prometheus))
+        found = run_loop(examined(settings, prometheus, dev=_dev_of(settings, call.data_dir)))
     if invocation().json:
         print_json(plain(found))
     else:
@@ -47,18 +51,29 @@ def doctor(prometheus: str | None) -> int:
     return verdict(found)
 
 
-async def examined(settings: Settings, prometheus: str | None, limit_s: float = LIMIT_S) -> list[Finding]:
+def _dev_of(settings: Settings, data_dir: Path) -> DevFile | None:
+    """The `gateway dev` that is examined; None: another installation is."""
+    try:
+        dev = running_dev(data_dir)
+    except CliError:  # another user's
+        return None
+    return dev if dev is not None and dev.database_url == settings.database_url else None
+
+
+async def examined(
+    settings: Settings, prometheus: str | None, limit_s: float = LIMIT_S, *, dev: DevFile | None = None
+) -> list[Finding]:
     """All findings in a fixed order, without secrets. An examination that takes longer than ``limit_s`` seconds is cut
-    and is a problem."""
+    and is a problem. ``dev``: the `gateway dev` that is examined."""
     progress = _Progress()
-    work = _examinations(settings, prometheus)
+    work = _examinations(settings, prometheus, dev)
     found = await asyncio.gather(*(_bounded(name, run, limit_s, progress) for name, run in work.items()))
     progress.end()
     settings_finding = Finding("settings", Level.OK, "valid")
     return without_secrets([settings_finding, *(finding for part in found for finding in part)], settings)
 
 
-def _examinations(settings: Settings, prometheus: str | None) -> dict[str, Examination]:
+def _examinations(settings: Settings, prometheus: str | None, dev: DevFile | None) -> dict[str, Examination]:
     from gateway.cli.doctor import ledger, machine, outside, queue_redis
 
     for module in _SLOW_TO_IMPORT:
@@ -67,7 +82,7 @@ def _examinations(settings: Settings, prometheus: str | None) -> dict[str, Exami
         "postgresql": lambda: ledger.examine(settings),
         "redis": lambda: queue_redis.examine(settings),
         "smtp": lambda: outside.mail_server(settings),
-        "models": lambda: outside.providers(settings),
+        "models": lambda: outside.providers(settings, dev),
         "alerts": lambda: outside.alert_rules(prometheus),
         "machine": lambda: machine.examine(settings),
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.cli.doctor.findings import Finding, ok, problem, skipped, warning
 
 if TYPE_CHECKING:
+    from gateway.cli.instance import DevFile
     from gateway.llm.providers import Provider
     from gateway.settings import Settings
 
@@ -30,10 +31,15 @@ async def mail_server(settings: Settings) -> list[Finding]:
     return [problem("smtp", found.said, "Correct SMTP_* or the server; until then mails wait and are not lost.")]
 
 
-async def providers(settings: Settings) -> list[Finding]:
+async def providers(settings: Settings, dev: DevFile | None = None) -> list[Finding]:
+    """``dev``: the `gateway dev` that is examined; its keys may be others than those that are known here."""
     from gateway.llm.providers import providers_of
 
     found = providers_of(settings)
+    if not found and dev is not None:
+        if dev.demo_models:
+            return [ok("models", "no provider has a key: the demonstration of gateway dev answers, and says so")]
+        return [skipped("models", "gateway dev has the key of a provider, and this shell has not")]
     if not found:
         return [skipped("models", "no provider has a key: agents and conversations answer with not_configured")]
     return list(await asyncio.gather(*(_provider(provider) for provider in found.values())))
