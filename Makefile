@@ -15,6 +15,8 @@ ifeq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),)
 export UV_CACHE_DIR ?= $(CURDIR)/$(TOOLS)/cache
 endif
 unexport VIRTUAL_ENV
+# Set for containers on some machines: then each process that a test starts would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # The machine's own certificate store: behind a company proxy uv's built-in list is not enough.
 export UV_SYSTEM_CERTS ?= true
 
