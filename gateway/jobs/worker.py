@@ -3,14 +3,15 @@
 SAQ's slot asks ``dequeue`` for one job; the pump fetches for all slots that ask at the same moment. While more jobs are
 ready a slot goes on with the next one inside the same SAQ job, its *stint* (docs/decisions/0014-slots-go-on.md).
 What SAQ would write about a job (started, finished, retried) is not written here: the executor settles in the ledger,
-so SAQ's own bookkeeping hooks are empty (``saq_queue``). Only ``SIGNALS``, ``upkeep`` and ``_process`` of its
-worker are replaced.
+so SAQ's own bookkeeping hooks are empty (``saq_queue``). Only ``SIGNALS``, ``upkeep``, ``stop`` and
+``_process`` of its worker are replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Any
 
 import saq
@@ -35,6 +36,7 @@ class LedgerQueue(SlotQueue):
 
     def __init__(self, name: str, pump: Pump) -> None:
         super().__init__(name, dump=None, load=None)
+        self.idle: set[asyncio.Task[Any]] = set()  # slots that wait for a job
         self._pump = pump
 
     async def connect(self) -> None:
@@ -45,7 +47,13 @@ class LedgerQueue(SlotQueue):
         await self._pump.stop()
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> saq.Job | None:
-        claim = await self._pump.claim()
+        slot = asyncio.current_task()
+        assert slot is not None  # noqa: S101  SAQ makes one for each slot
+        self.idle.add(slot)
+        try:
+            claim = await self._pump.claim()
+        finally:
+            self.idle.discard(slot)
         if claim is None:
             return None
         job, _ = claim
@@ -66,10 +74,22 @@ class SlotWorker(saq.Worker[Any]):
 
     SIGNALS = []  # noqa: RUF012  the server owns the signals
     draining = False
+    idle: Collection[asyncio.Task[Any]] = ()  # see LedgerQueue
     _dismissed = 0  # told to end; any slot that ends counts as one of them, and opens again if it was not
 
     async def upkeep(self) -> list[asyncio.Task[None]]:
         return []
+
+    async def stop(self) -> None:
+        """As SAQ's, but what the slots perform is cancelled rather than the slots. SAQ's cancelled slot waits for its
+        task in a way that asyncio complains of when it is cancelled again, as at the end of a process."""
+        if not self.event.is_set():
+            self.event.set()
+            for task in (*self.idle, *(context["task"] for context in self.job_task_contexts.values())):
+                task.cancel()
+        if slots := set(self.tasks):
+            await asyncio.wait(slots)
+        await super().stop()
 
     def dismiss(self, idle: int) -> int:
         """How many of so many idle slots shall end because there are too many; whoever asks lets them go."""
@@ -101,6 +121,7 @@ class QueueWorker:
         self._pump = Pump(policy, dispatcher, executor, events, f"{title(policy.name)} worker error")
         self._queue = LedgerQueue(policy.name, self._pump)
         self._worker = SlotWorker(self._queue, [(PERFORM, self._perform)], concurrency=policy.concurrency)
+        self._worker.idle = self._queue.idle
         self._pump.dismiss = self._worker.dismiss
         self._running: asyncio.Task[None] | None = None
         self._grace_over = False  # what has not begun does not begin here any more

@@ -117,6 +117,7 @@ async def test_G_a_stop_while_postgres_is_away_ends_in_time(
     await eventually(lambda: "answer_waits_for_ledger" in gateway.log)
     gateway.terminate()
     assert await gateway.exit_code(15) == 0
+    assert "never retrieved" not in gateway.log
     postgres.start()
     await cluster.start()
     shown = await eventually(lambda: cluster.has_status(mail, "sent"))

@@ -49,6 +49,7 @@ async def test_G_a_stop_while_postgres_is_silent_ends_in_time(cluster: Cluster, 
     leaving.terminate()
     assert await leaving.exit_code(GRACE_S + 18) == 0, "15 s after the grace period, and some for a slow machine"
     assert '"jobs_left_to_rescue"' in leaving.log
+    assert "never retrieved" not in leaving.log
     await cluster.start()
     for mail in held:
         shown = await eventually(lambda mail=mail: cluster.has_status(mail, "sent", chores), 15)
