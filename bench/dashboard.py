@@ -22,6 +22,7 @@ _PAGES = {
     "argument": f"/jobs?q={quote('args.n:5000')}",
     "nothing": f"/jobs?q={quote('error:nowhere')}",
     "all": "/jobs",
+    "failures": "/failures",
     "metrics": "/metrics",
     "replicas": "/replicas",
     "maintenance": "/maintenance",

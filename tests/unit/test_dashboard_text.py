@@ -129,6 +129,7 @@ def test_numbers_of_any_size_stay_as_they_are() -> None:
         ("550 no mailbox ada@example.com", "550 no mailbox bob@example.org"),
         ("job 0198c1d2-0000-7000-8000-000000000001 gone", "job 0198c1d2-0000-7000-8000-000000000002 gone"),
         ("mail 01J9K3ZZ5T7Q8R2XW4V6B0N1MC lost", "mail 01J9K3ZZ5T7Q8R2XW4V6B0N1MD lost"),
+        ("SMTP 451 at try 123", "SMTP 451 at try 512"),
         ("after 600 s, try 12345", "after 600 s, try 7"),
         ("GET https://a.example/x?y=1 failed\ntraceback 1", "GET https://a.example/z failed\ntraceback 2"),
     ],

@@ -16,7 +16,7 @@ from gateway.web.dashboard.queue import READ, queue_name
 from gateway.web.dashboard.store import FAILURES_READ, failures_lately
 from gateway.web.queues_schemas import invalid
 
-GROUPS_SHOWN: Final = 200
+GROUPS_SHOWN: Final = 100
 WITHIN: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0}  # failed jobs are kept for 7 days by default
 WORDS: Final = {"1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days"}
 

@@ -19,8 +19,8 @@ _DIFFERENT: Final = (
     (re.compile(r"https?://[^\s'\"<>]+"), "<address>"),
     (re.compile(r"\b\d+(?:\.\d+)+\b"), "<n>"),
 )
-# A reply or status code (three digits that stand alone) says what went wrong: it stays.
-_NUMBER: Final = re.compile(r"(?<![\w.])(?!\d{3}(?![\w]))\d+(?![\w])")
+_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?!\w)")
+_CODE: Final = re.compile(r"[45]\d\d")
 _SAMPLES: Final = 3
 _PART_MAX: Final = 150  # characters of an error that are looked for
 _PART_MIN: Final = 4
@@ -52,7 +52,13 @@ def normalised(error: str) -> str:
     line = error.strip().splitlines()[0] if error.strip() else "(no message)"
     for pattern, word in _DIFFERENT:
         line = pattern.sub(word, line)
-    return _NUMBER.sub("<n>", line)
+    return _without_numbers(line)
+
+
+def _without_numbers(line: str) -> str:
+    """The first one that may be a code of SMTP or HTTP stays: it says what went wrong."""
+    code = next((found.start() for found in _NUMBER.finditer(line) if _CODE.fullmatch(found[0])), None)
+    return _NUMBER.sub(lambda found: found[0] if found.start() == code else "<n>", line)
 
 
 def grouped(failures: Iterable[Failure]) -> list[FailureGroup]:
