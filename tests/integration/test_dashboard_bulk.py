@@ -32,7 +32,7 @@ async def tick(board: Dashboard, action: str, ids: list[str]) -> httpx.Response:
     """Press a button under the boxes, as a browser without scripts does."""
     body = urlencode([("action", action), *(("id", each) for each in ids)])
     headers = ORIGIN | {"Content-Type": "application/x-www-form-urlencoded"}
-    return await board.http.post(f"{PAGES}{QUEUE}/ticked", content=body, headers=headers)
+    return await board.http.post(f"{PAGES}{QUEUE}/ticked", content=body, headers=headers, follow_redirects=True)
 
 
 async def test_rows_that_were_ticked_are_counted_and_then_retried(board: Dashboard) -> None:
@@ -44,8 +44,10 @@ async def test_rows_that_were_ticked_are_counted_and_then_retried(board: Dashboa
     assert (len(boxes), {box.get("form") for box in boxes}) == (50, {"ticked"})
     page.sound()
     asked = await tick(board, "retry", ids[1:54])  # more fields than other forms have
-    assert asked.status_code == 200
+    assert (asked.status_code, asked.request.method) == (200, "GET"), "a page to come back to"
     assert "2 of 53 ticked jobs: the state of the others forbids it" in Document.of(asked.text).text
+    many = await tick(board, "retry", [*ids, *(str(uuid4()) for _ in range(41))])
+    assert (many.status_code, many.request.method) == (200, "POST"), "too many for an address"
     assert not await board.audited()
     named = ",".join(ids[1:4])
     for _ in range(2):  # a double click
@@ -81,7 +83,7 @@ async def test_who_may_tick(board: Dashboard) -> None:
 
 async def test_a_list_is_a_file_that_no_spreadsheet_takes_for_formulas(board: Dashboard) -> None:
     job = await board.submit(
-        {"n": '=HYPERLINK("http://x")', "password": "hunter2", "message": "dear ada"},
+        {"n": '=HYPERLINK("http://x")', "password": "hunter2", "url": "https://ada:hunter2@x/", "message": "dear ada"},
         dedupe_key="=1+1",
         tags=("@sum", "b"),
         group="+1",
@@ -97,7 +99,8 @@ async def test_a_list_is_a_file_that_no_spreadsheet_takes_for_formulas(board: Da
     [row] = list(csv.DictReader(io.StringIO(answer.text, newline="")))
     assert (row["id"], row["key"], row["tags"], row["group"]) == (job, "'=1+1", "'@sum b", "'+1")
     assert row["error"] == '\'-boom,\n"quoted" \\u202e'
-    assert json.loads(row["argument"]) == {"n": '=HYPERLINK("http://x")', "password": MASK, "message": "dear ada"}
+    shown = {"password": MASK, "url": f"https://ada:{MASK}@x/", "message": "dear ada"}
+    assert json.loads(row["argument"]) == {"n": '=HYPERLINK("http://x")', **shown}
     board.sign_in(Role.VIEWER)
     assert "dear ada" not in (await board.http.get(link)).text
     assert (await board.http.get(f"{PAGES}{QUEUE}/export?q=queue:other")).status_code == 400
