@@ -83,7 +83,7 @@ async def test_postgres_lost_is_unavailable_and_alive(own_postgres: Callable[[],
 
 
 async def test_a_wrong_database_is_named_without_its_password(postgres_url: str) -> None:
-    wrong = re.sub(r"//postgres@(.*)/\w+$", r"//postgres:hunter2@\1/no_such_database", postgres_url)
+    wrong = re.sub(r"//postgres@([^/]*)/\w+", r"//postgres:hunter2@\1/no_such_database", postgres_url)
     async with serving(settings_for(wrong), wait=False) as (client, _):
         answer = await client.get("/health")
     assert answer.status_code == 503
