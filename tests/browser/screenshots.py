@@ -52,7 +52,7 @@ async def photographed(directory: Path, database_url: str, valkey: EmbeddedValke
 
 
 async def _pages(visits: Visits, made: World, theme: str) -> None:
-    context = await visits.session(color_scheme=theme, viewport={"width": 1280, "height": 800}, locale="en-GB")
+    context = await visits.session(color_scheme=theme, viewport={"width": 1280, "height": 720}, locale="en-GB")
     page = await visits.another(context)
     for name in SHOWN:
         await page.goto(made.url + page_path(name, made))

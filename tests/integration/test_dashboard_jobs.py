@@ -372,7 +372,7 @@ async def test_all_that_match_with_their_number_first(board: Dashboard) -> None:
 
     async def done() -> bool:
         text = (await board.page(path)).text
-        return "completed 2 of 2 done" in text
+        return "completed , 2 of 2 done" in text
 
     await eventually(done)
     (await board.page(path)).sound()

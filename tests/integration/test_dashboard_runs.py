@@ -121,7 +121,7 @@ async def test_a_demonstrated_run_is_shown_as_one(board: Dashboard) -> None:
     assert f"{PAGES}/runs/{run}" in job.links()
     job.sound()
     assert "1 of 1 steps" in job.text
-    assert ("1", "1") in [(bar["max"], bar["value"]) for bar in job.all("progress")]
+    assert [(bar["max"], bar["value"]) for bar in job.all("progress")] == [("1", "1")]
     listed = await board.page("/runs")
     listed.sound()
     assert run in runs_on(listed)

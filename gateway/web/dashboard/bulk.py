@@ -28,11 +28,13 @@ from gateway.web.jobs_search import read_filter
 from gateway.web.queues_schemas import invalid
 
 OPERATIONS_SHOWN: Final = 50
+IN_ADDRESS_MAX: Final = 100  # ids of 37 characters: some proxies refuse an address above 4,000
+_ASKED: Final = ("action", "ids", *FILTERS)
 TYPED_ABOVE: Final = 100  # jobs: from here on their number has to be typed
 COUNT_S: Final = 10.0  # counting by text reads every job of its states
 
 
-@get("/queue/{name:str}/bulk", opt=READ | {"query": ("action", *FILTERS)}, include_in_schema=False)
+@get("/queue/{name:str}/bulk", opt=READ | {"query": _ASKED}, include_in_schema=False)
 async def bulk_page(
     request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
 ) -> Response[Any]:
@@ -51,10 +53,16 @@ async def bulk_page(
 async def ticked_page(
     request: PageRequest, platform: ThePlatform, dashboard: TheDashboard, name: FromPath[str]
 ) -> Response[Any]:
-    """The same of the rows that were ticked: by POST, because their ids can be too long for an address."""
-    fields = await read_fields(request)
-    given = dict(fields) | {"ids": ",".join(value for field, value in fields if field == "id")}
-    return respond(request, dashboard, await _question(request, platform, queue_name(platform, name), given))
+    """The same of the rows that were ticked: by POST, because their ids can be too long for an address. Where they are
+    not, a page that the browser can come back to."""
+    fields, queue = await read_fields(request), queue_name(platform, name)
+    ids = [value for field, value in fields if field == "id"]
+    given = {field: value for field, value in fields if field != "id"} | {"ids": ",".join(ids)}
+    if 0 < len(ids) <= IN_ADDRESS_MAX:
+        return go_to(
+            request, f"/queue/{segment(queue)}/bulk", **{name: given[name] for name in _ASKED if name in given}
+        )
+    return respond(request, dashboard, await _question(request, platform, queue, given))
 
 
 async def _question(request: PageRequest, platform: Platform, queue: str, given: Mapping[str, str]) -> Page:
