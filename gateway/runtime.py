@@ -21,7 +21,7 @@ from gateway.infra.lifecycle import Component, StartError, stop_all
 from gateway.infra.loop_lag import LoopLag
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
-from gateway.infra.postgres import LEDGER_ERRORS, close_pool, is_unavailable, open_pool
+from gateway.infra.postgres import LEDGER_ERRORS, Pools, close_pool, is_unavailable, open_pools
 from gateway.infra.tracing import exporter
 from gateway.infra.vitals import vitals_of
 from gateway.infra.watchdog import LoopWatchdog
@@ -59,8 +59,6 @@ from gateway.web.metrics import EventMetrics, MetricsRefresher
 log = structlog.get_logger(__name__)
 
 _LEDGER_RETRY_S = 1.0
-_VITAL_SIZE = 3
-_VITAL_TIMEOUT_S = 5.0
 _HAND_BACK_S = 8.0  # after the grace period: until a stubborn task was given up, and its job settled
 _STOP_S = 5.0  # for all components together
 
@@ -75,14 +73,6 @@ class DevOptions:
     demo_models: bool = False
     inbox: Inbox | None = None
     routes: tuple[object, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """PostgreSQL for the work, and a few connections for what must not wait behind it: leases, leadership, health."""
-
-    work: asyncpg.Pool[asyncpg.Record]
-    vital: asyncpg.Pool[asyncpg.Record]
 
 
 class Runtime:
@@ -138,12 +128,7 @@ class Runtime:
     @classmethod
     async def open(cls, settings: Settings, dev: DevOptions | None = None) -> Runtime:
         """Raises ``UnknownQueue`` when GATEWAY_QUEUES names one that is not declared."""
-        url = settings.database_url
-        work = await open_pool(url, min_size=0, max_size=settings.database_pool_size)
-        vital = await open_pool(
-            url, min_size=0, max_size=_VITAL_SIZE, application_name="gateway vital", command_timeout_s=_VITAL_TIMEOUT_S
-        )
-        return cls(settings, Pools(work, vital), dev)
+        return cls(settings, await open_pools(settings.database_url, settings.database_pool_size), dev)
 
     def _features(self) -> tuple[Feature, ...]:
         features = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -11,6 +12,8 @@ import msgspec
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 30.0
 _CLOSE_S: Final = 2.0
+_VITAL_SIZE: Final = 3
+_VITAL_TIMEOUT_S: Final = 5.0
 
 _SERVER_SETTINGS: Final = {
     # Every statement is a short one on few rows: compiling it costs more than running it.
@@ -60,6 +63,24 @@ async def open_pool(
         init=set_codecs,
         reset=_keep_session,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """PostgreSQL for the work, and a few connections for what must not wait behind it: leases, leadership, health,
+    metrics."""
+
+    work: asyncpg.Pool[asyncpg.Record]
+    vital: asyncpg.Pool[asyncpg.Record]
+
+
+async def open_pools(url: str, work_size: int) -> Pools:
+    """Connects to nothing yet."""
+    work = await open_pool(url, min_size=0, max_size=work_size)
+    vital = await open_pool(
+        url, min_size=0, max_size=_VITAL_SIZE, application_name="gateway vital", command_timeout_s=_VITAL_TIMEOUT_S
+    )
+    return Pools(work, vital)
 
 
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:

@@ -11,7 +11,8 @@ from litestar import Request, get
 
 from gateway.access import PUBLIC, Principal, Role, Scope
 from gateway.app import create_app
-from gateway.runtime import DevOptions, Pools, Runtime
+from gateway.infra.postgres import Pools
+from gateway.runtime import DevOptions, Runtime
 from gateway.web.tokens import mint_token
 from tests.support.jwks_server import SigningKey, jwks_server
 from tests.support.web import ADMIN, serving, settings_for
