@@ -13,14 +13,17 @@ from tests.browser.world import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 QUEUE = "/queue/email-queue"
+LIVE_MS = 15_000  # a page without a stream looks each ten seconds
 
 
 async def test_a_job_that_takes_long_says_where_it_stands(visits: Visits, shown: World) -> None:
     job = shown.jobs["active"][0]
     page = await visits.open(f"{QUEUE}/{job}")
-    await expect(page.get_by_text("connects, and names 1 recipient")).to_be_visible()
+    await expect(page.get_by_text("connects, and names 1 recipient")).to_be_visible(timeout=LIVE_MS)
     log = page.get_by_role("list", name="Log")
     await expect(log.get_by_role("listitem").last).to_contain_text("the server takes the message")
+    await page.evaluate("look()")
+    await expect(page.get_by_role("button", name="Copy the request's id")).to_be_visible()
     assert not await findings(page)
 
 

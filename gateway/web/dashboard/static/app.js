@@ -63,8 +63,10 @@ function showTime(time) {
   if (words && time.textContent !== words) time.textContent = words;
 }
 
-function showTimes(root) {
+// What the server cannot know, or what does nothing without scripts.
+function finish(root) {
   for (const time of root.querySelectorAll("time[datetime]")) showTime(time);
+  for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
 }
 
 // ---- what is new
@@ -86,7 +88,7 @@ function replace(mine, theirs) {
   const atEnd = mine.hasAttribute("data-end") && mine.scrollHeight - mine.scrollTop - mine.clientHeight < 8;
   mine.replaceChildren(...theirs.cloneNode(true).childNodes);
   mine.className = theirs.className;
-  showTimes(mine);
+  finish(mine);
   if (atEnd) toEnd(mine);
   if (news) mine.classList.add("changed");
   if (mine.id === "banners" && titles(mine) !== before) byId("spoken").textContent = titles(mine);
@@ -106,7 +108,7 @@ function update(fresh) {
     const theirs = fresh.getElementById(mine.id);
     if (!theirs) continue;
     const now = theirs.cloneNode(true);
-    showTimes(now);
+    finish(now);
     if (now.innerHTML !== mine.innerHTML || (theirs.className !== mine.className && !mine.classList.contains("changed"))) {
       replace(mine, theirs);
     }
@@ -186,6 +188,7 @@ function listen() {
     // What a page does with a message itself it says so, and looks for nothing.
     stream.onmessage = (event) => { if (document.dispatchEvent(new CustomEvent("told", { detail: event.data, cancelable: true }))) soon(); };
     document.dispatchEvent(new Event("listening"));
+    stream.onopen = soon; // what happened between the page and the stream was not told
     stream.onerror = () => { if (stream && stream.readyState === EventSource.CLOSED) hush(); };
   }
   if (stream) store.set(tab, String(Date.now()));
@@ -207,7 +210,7 @@ document.addEventListener("visibilitychange", turn);
 window.addEventListener("pagehide", hush);
 window.addEventListener("pageshow", (event) => { if (event.persisted) turn(); });
 async function pass() { // a proxy may hold the stream back, and new jobs are not told on it
-  showTimes(document);
+  finish(document);
   if (watching() && (topics || againMs)) {
     listen();
     await look();
@@ -256,15 +259,14 @@ async function copy(text) {
   field.remove();
 }
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    await copy(byId(button.dataset.copy).textContent);
-    button.textContent = "Copied";
-    byId("spoken").textContent = "Copied";
-    button.focus();
-  });
-}
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await copy(byId(button.dataset.copy).textContent);
+  button.textContent = "Copied";
+  byId("spoken").textContent = "Copied";
+  button.focus();
+});
 
 // A row leads where its first link leads; who marks text on it stays.
 document.addEventListener("click", (event) => {
@@ -334,7 +336,7 @@ document.addEventListener("click", (event) => { // one question at a time
   }
 });
 
-showTimes(document);
+finish(document);
 if (byId("done")) byId("done").focus({ preventScroll: true });
 listen();
 lag();
