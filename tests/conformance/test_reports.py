@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.jobs.events import Events, JobReported
 from gateway.jobs.job import ClaimedJob, JobRecord, JobState, NewJob
 from gateway.jobs.registry import Task, TaskContext
 from gateway.jobs.report import ATTEMPTS_KEPT, LINE_MAX, LINES_KEPT, Report
-from gateway.jobs.reporter import LINES_SHOWN, JobReport, Reporter
+from gateway.jobs.reporter import LINES_SHOWN, WRITE_EVERY_S, JobReport, Reporter
 from tests.support.engine import QUEUE, Replica, policy, replica
 from tests.support.eventually import eventually
 
@@ -90,9 +91,11 @@ async def test_however_often_a_task_reports_it_costs_few_commits(one: Replica) -
 
     one.script.behave = behave
     job_id = await one.submit()
+    began = time.monotonic()
     await one.work()
     await eventually(lambda: reported(one, job_id, 99, []), 10)
-    assert 1 <= len([event for event in one.events if isinstance(event, JobReported)]) <= 3
+    writes = len([event for event in one.events if isinstance(event, JobReported)])
+    assert 1 <= writes <= 2 + (time.monotonic() - began) / WRITE_EVERY_S
 
 
 async def test_a_job_that_reports_nothing_leaves_nothing(one: Replica, pool: Pool) -> None:
@@ -243,6 +246,6 @@ async def test_reports_go_with_their_job(one: Replica, pool: Pool) -> None:
     await eventually(lambda: reported(one, job_id, 5, ["here"]), 10)
     await eventually(lambda: has_state(one, job_id, JobState.COMPLETED), 10)
     await pool.execute("UPDATE jobs SET finished_at = now() - interval '1 hour' WHERE id = $1", job_id)
-    assert await one.store.prune_by_age(policy().name, JobState.COMPLETED, 60) == 1
+    assert await eventually(lambda: one.store.prune_by_age(policy().name, JobState.COMPLETED, 60)) == 1
     assert await pool.fetchval("SELECT count(*) FROM job_reports") == 0
     assert await pool.fetchval("SELECT count(*) FROM job_log_lines") == 0
