@@ -5,6 +5,7 @@ Code and session are rows of the ledger by their hashes, so all replicas know th
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ ROLES: Final = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
 VALID: Final = timedelta(minutes=10)
 VALID_MAX: Final = timedelta(hours=1)
 SESSION: Final = re.compile(r"gs_[A-Za-z0-9_-]{43}")
+_WITHIN_S: Final = 2.0  # somebody waits for a page: PostgreSQL that is silent for longer is said to be
 # Crockford's base 32: without letters that are taken for others. 12 of them are 60 bits.
 _LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE: Final = re.compile(f"[{_LETTERS}]{{12}}")
@@ -85,7 +87,7 @@ async def use_login(pool: Pool, code: str, lasts: timedelta) -> str | None:
     ``code`` as ``code_of`` gives it.
     """
     token = f"gs_{secrets.token_urlsafe(32)}"
-    async with pool.acquire() as connection, connection.transaction():
+    async with asyncio.timeout(_WITHIN_S), pool.acquire() as connection, connection.transaction():
         row = await connection.fetchrow(SQL["login_use"], _hash(code), _hash(token), lasts.total_seconds())
         if row is None:
             return None
@@ -97,12 +99,14 @@ async def use_login(pool: Pool, code: str, lasts: timedelta) -> str | None:
 
 async def find_session(pool: Pool, token: str) -> Session | None:
     """None: there is no such session any more."""
-    row = await pool.fetchrow(SQL["session_find"], _hash(token))
+    async with asyncio.timeout(_WITHIN_S):
+        row = await pool.fetchrow(SQL["session_find"], _hash(token))
     return Session(row["subject"], Role(row["role"]), row["session_until"]) if row is not None else None
 
 
 async def end_session(pool: Pool, token: str) -> None:
-    await pool.execute(SQL["session_end"], _hash(token))
+    async with asyncio.timeout(_WITHIN_S):
+        await pool.execute(SQL["session_end"], _hash(token))
 
 
 def _hash(secret: str) -> bytes:

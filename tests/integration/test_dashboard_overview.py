@@ -11,6 +11,7 @@ import pytest
 from gateway.access import Role
 from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.migrate import migrate
+from gateway.web.logins import create_login
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, dashboard, statements
 
@@ -96,9 +97,16 @@ async def test_with_postgresql_gone_the_page_says_so(own_postgres: Callable[[], 
     server = own_postgres()
     await migrate(server.dsn)
     async with dashboard(server.dsn) as board:
-        board.sign_in()
+        code, _ = await create_login(board.pool, "ana", Role.ADMIN, "test")
+        assert (await board.press("/login", token=code)).status_code == 303
         await board.page()
         server.kill()
+        whose = await board.http.get(PAGES)
+        assert whose.status_code == 503, "a session of the ledger cannot be checked, and is not ended by that"
+        assert "set-cookie" not in whose.headers
+        out = await board.press("/logout")
+        assert (out.status_code, "Max-Age=0" in out.headers["set-cookie"]) == (303, True)
+        board.sign_in()
         answer = await board.http.get(PAGES)
         assert answer.status_code == 503
         assert answer.headers["retry-after"]

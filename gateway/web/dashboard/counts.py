@@ -11,7 +11,7 @@ from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.pages import Entry
 
 KEPT_S: Final = 2.0
-_READ_S: Final = 1.0
+_READ_S: Final = 0.3  # a page waits for them
 
 
 class Counts:

@@ -8,17 +8,21 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import structlog
 from litestar import Request, Response, get, post
 from litestar.response import Redirect
 
 from gateway.access import PUBLIC, Scope
 from gateway.feature import ThePlatform
+from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.problem import Problem
 from gateway.web.dashboard.assets import ADDRESS
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import Dashboard, Page, TheDashboard, base, respond
 from gateway.web.logins import SESSION, code_of, end_session, use_login
 from gateway.web.session import KEEP_S, TOKEN, session_cookie, token_of
+
+log = structlog.get_logger(__name__)
 
 # The same for what is wrong, unknown, expired, used and revoked: who guesses learns nothing.
 REFUSED: Final = "That token or code does not let you in."
@@ -58,7 +62,10 @@ async def sign_out(request: AnyRequest, platform: ThePlatform) -> Response[Any]:
     """A session that began with a code ends for good; a token or key stays good elsewhere."""
     token = token_of(request)
     if token is not None and SESSION.fullmatch(token):
-        await end_session(platform.pool, token)
+        try:
+            await end_session(platform.pool, token)
+        except LEDGER_ERRORS as error:  # the browser forgets it all the same
+            log.warning("session_not_ended", error=f"{type(error).__name__}: {error}")
     answer = Redirect(f"{base(request)}/login", status_code=303)
     answer.set_cookie(session_cookie(request, None))
     return answer
