@@ -12,6 +12,7 @@ import asyncio
 import io
 import json
 import os
+import select
 import socket
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gateway.supervise.messages import LINE_MAX_BYTES, Line, Request
 METRICS_TIMEOUT_S = 5.0
 READY_TIMEOUT_S = 2.0  # probes of balancers seldom wait longer
 BEAT_S = 1.0
+_READER_S = 1.0  # below the shortest lease
 
 
 class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,20 +42,46 @@ class Inheritance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _UnreadPipe(io.FileIO):
-    """Once nobody reads any more, what is written is lost; no task may fail of a line in the log."""
+    """What nobody reads is lost: no task may fail of a line in the log, nor may the event loop wait for a supervisor
+    that is frozen, and all processes with it. One that is only busy has ``_READER_S``, once until it reads again."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "wb", closefd=False)
+        os.set_blocking(number, False)
+        self._lost = 0
 
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            taken = self._write(data)
         except BrokenPipeError:
             return len(data)
+        if taken is None:
+            self._lost += 1
+            return len(data)
+        return taken
+
+    def _write(self, data: Any) -> int | None:
+        """None: the pipe is full."""
+        if self._lost:
+            if not self._has_room(0):  # a few bytes may fit all the same
+                return None
+            told = f"\n{self._lost} writes to the log were lost: the supervisor did not read them\n"
+            super().write(told.encode())
+            self._lost = 0
+        taken: int | None = super().write(data)
+        if taken is None and self._has_room(_READER_S):
+            taken = super().write(data)
+        return taken
+
+    def _has_room(self, timeout_s: float) -> bool:
+        return bool(select.select([], [self], [], timeout_s)[1])
 
 
 def outlive_reader() -> None:
-    """Standard output and error go to the supervisor: they must not break when it is killed."""
+    """Standard output and error go to the supervisor: they must neither break when it is killed, nor wait when it is
+    frozen."""
     sys.stdout, sys.stderr = (
-        io.TextIOWrapper(io.BufferedWriter(_UnreadPipe(number, "wb", closefd=False)), "utf-8", line_buffering=True)
-        for number in (1, 2)
+        io.TextIOWrapper(io.BufferedWriter(_UnreadPipe(number)), "utf-8", line_buffering=True) for number in (1, 2)
     )
 
 

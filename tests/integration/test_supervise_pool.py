@@ -324,7 +324,7 @@ async def test_a_size_that_is_soon_there_again_is_replaced_ever_less_often_and_s
     assert await grown.is_replaced(31, 120)
     assert not await grown.is_replaced(31, 120), "as big as the one before: 60 s"
     assert await grown.said() == (
-        "process 2 has 120M, max_memory_restart is 100M, as 1 before it had: replaced in 29 s, at 150M at once. "
+        "process 2 has 120M, max_memory_restart is 100M, as 1 before it had: replaced in 29 s, at 180M at once. "
         "Raise the mark"
     )
     assert await grown.is_replaced(61, 121)
@@ -348,7 +348,9 @@ async def test_a_leak_is_replaced_each_time_it_reaches_the_mark(one: Supervising
         assert not await grown.is_replaced(3_000, 99)
         assert await grown.is_replaced(3_001, 101)
     assert await grown.is_replaced(40, 101), "the first that is there soon"
-    assert not await grown.is_replaced(29, 151), "min_uptime holds always"
-    assert await grown.is_replaced(31, 151), "it goes on growing, so no pause holds"
-    assert one.pool.places[0].growth.again == 2
-    assert not await grown.is_replaced(100, 101)
+    assert not await grown.is_replaced(29, 152), "min_uptime holds always"
+    assert await grown.is_replaced(31, 152), "it goes on growing, so no pause holds"
+    assert not await grown.is_replaced(31, 160), "which a size far above the mark does not"
+    assert await grown.is_replaced(121, 290)
+    assert await grown.is_replaced(31, 301), "three times the mark are the most"
+    assert one.pool.places[0].growth.again == 4
