@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import select
 import shutil
 import socket
 import subprocess
@@ -308,7 +310,9 @@ def test_own_numbers_are_labelled_and_numbers_of_all_stand_once() -> None:
 
 
 def test_every_number_of_all_is_one_that_the_gateway_shows() -> None:
-    queue = QueueReading(states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, rate_used=1.0, demand_slots=1.0, useful_replicas=1)
+    queue = QueueReading(
+        states={"waiting": 1}, oldest_waiting_s=1, rate_per_s=1.0, rate_used=1.0, demand_slots=1.0, useful_replicas=1
+    )
     metrics = Metrics()
     own = {name for name, _ in values(metrics.text().decode())}
     metrics.read(Readings(queues={"q": queue}, replicas={"all": 1}, odd={"mixed_versions": False}))
@@ -410,3 +414,28 @@ def test_a_process_s_memory_and_time_are_those_of_the_kernel() -> None:
     assert abs(found.rss_bytes - rss) < 8 * 1024**2
     assert 0 <= found.cpu_s - sum(os.times()[:2]) + 0.1 < 5
     assert usage_of(2**22 + 1) is None
+
+
+def test_a_process_does_not_wait_for_a_supervisor_that_reads_no_output() -> None:
+    """Frozen, it would freeze them all: their event loops stand still while they write to the log."""
+    code = (
+        "import os, sys; from gateway.supervise.child import outlive_reader; outlive_reader()\n"
+        "for number in range(4000): print('x' * 100)\n"
+        "os.write(2, b'written'); sys.stdin.readline(); print('it is read again')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            assert select.select([process.stderr], [], [], 30)[0], "it waits for who does not read"
+            assert process.stderr.read(7) == b"written"
+            kept = os.read(process.stdout.fileno(), 1 << 20)
+            rest, errors = process.communicate(b"\n", timeout=30)
+        finally:
+            process.kill()
+    assert errors == b""
+    assert kept.startswith(b"x" * 100 + b"\n")
+    *_, told, last = rest.decode().splitlines()
+    assert re.fullmatch(r"\d{3,} writes to the log were lost: the supervisor did not read them", told), told
+    assert last == "it is read again"
