@@ -93,9 +93,14 @@ class RedisEar:
         return _RETRY_S
 
     async def _say(self, *command: str) -> None:
-        """Nothing to a connection that is lost: redis-py would make it anew, behind the back of who listens."""
-        if self._connection is not None and self._connection.is_connected:
+        """Nothing to a connection that is lost: redis-py would make it anew, behind the back of who listens. Raises one
+        of ``REDIS_ERRORS``."""
+        if self._connection is None or not self._connection.is_connected:
+            return
+        try:
             await self._connection.send_command(*command, check_health=False)
+        except AttributeError as error:  # lost meanwhile by who reads: redis-py writes a moment later, to no writer
+            raise ConnectionResetError("the connection was lost before it was written to") from error
 
     async def _hear(self) -> None:
         """Returns when the server is silent for too long."""
