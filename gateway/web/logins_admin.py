@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, post
 from litestar.params import JSONBody
 
-from gateway.access import Principal, Role, Scope
+from gateway.access import SCOPES_OF, Principal, Role, Scope
 from gateway.feature import ThePlatform
 from gateway.problem import Problem
 from gateway.web.logins import VALID, VALID_MAX, create_login
@@ -34,6 +34,9 @@ async def create_login_route(
     request: Request[Principal, Any, Any], platform: ThePlatform, data: JSONBody[NewLogin]
 ) -> dict[str, Any]:
     who = request.user.id
+    beyond = sorted(SCOPES_OF[data.role] - request.user.scopes)
+    if beyond:  # of a key: every administrator who is a person has all
+        raise Problem(403, "insufficient_scope", f"A code cannot have what its maker lacks: {', '.join(beyond)}")
     subject = who if data.subject is None else data.subject
     try:
         code, login = await create_login(platform.pool, subject, data.role, who, valid=timedelta(seconds=data.valid_s))

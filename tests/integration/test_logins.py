@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.access import Role
+from gateway.access import SCOPES_OF, Role, Scope
+from gateway.web.keys import create_key
 from gateway.web.logins import VALID_MAX, code_of, create_login
 from gateway.web.session import COOKIE
 from tests.support.pages import PAGES, Dashboard, dashboard, token_for
@@ -89,6 +90,14 @@ async def test_administrators_alone_make_codes_and_what_cannot_be_made_is_named(
     async with dashboard(database_url) as board:
         refused = await board.http.post(LOGINS, json={}, headers=bearer(board, Role.OPERATOR))
         assert refused.status_code == 403
+        scopes = [Scope.ADMIN_WRITE, *SCOPES_OF[Role.VIEWER]]
+        key, _ = await create_key(board.pool, "robot", scopes, "test")
+        for role in (Role.VIEWER, Role.ADMIN):
+            answer = await board.http.post(LOGINS, json={"role": role}, headers={"Authorization": f"Bearer {key}"})
+            assert answer.status_code == 201, answer.text
+        narrow, _ = await create_key(board.pool, "narrow", [Scope.ADMIN_WRITE], "test")
+        beyond = await board.http.post(LOGINS, json={"role": "viewer"}, headers={"Authorization": f"Bearer {narrow}"})
+        assert beyond.status_code == 403 and "emails:send" in beyond.json()["error"]["message"]
         wrong = ({"role": "user"}, {"subject": ""}, {"subject": "a\nb"}, {"validS": 3601}, {"validS": 0}, {"role": "x"})
         for asked in wrong:
             answer = await board.http.post(LOGINS, json=asked, headers=bearer(board, Role.ADMIN))

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from litestar import Request, Response, get, post
@@ -100,5 +100,5 @@ def _local(wanted: str) -> str:
     except ValueError:
         return ADDRESS
     ours = parts.path == ADDRESS or parts.path.startswith(f"{ADDRESS}/")
-    away = parts.scheme or parts.netloc or ".." in parts.path.split("/")
+    away = parts.scheme or parts.netloc or ".." in unquote(parts.path).split("/")  # browsers take %2e for a dot
     return wanted if ours and not away else ADDRESS
