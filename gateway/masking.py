@@ -109,15 +109,26 @@ def _unmasked_text(edited: str, original: Any, path: tuple[str, ...]) -> Any:
 
 
 def _hidden_by(edited: list[Any], originals: list[Any]) -> list[Any]:
-    """For each item the one that it was. Where items were added or taken out, the one that is shown so, None where that
-    is not certain."""
-    if len(edited) == len(originals):
+    """For each item the one that it was: the one that is shown so, wherever it stands now, else the one in its place
+    unless that stands elsewhere. None where it is not certain."""
+    shown = [msgspec.json.encode(masked(one, content=True)) for one in originals]
+    items = [msgspec.json.encode(item) for item in edited]
+    if items == shown:
         return originals
-    shown: dict[bytes, list[Any]] = {}
-    for one in originals:
-        shown.setdefault(msgspec.json.encode(masked(one, content=True)), []).append(one)
-    found = [shown.get(msgspec.json.encode(item), [None]) for item in edited]
-    return [ones[0] if all(one == ones[0] for one in ones) else None for ones in found]
+    same_place = dict(enumerate(originals)) if len(edited) == len(originals) else {}
+    alike: dict[bytes, list[Any]] = {}
+    for look, one in zip(shown, originals, strict=True):
+        alike.setdefault(look, []).append(one)
+    found, present = [], set(items)
+    for place, item in enumerate(items):
+        ones = alike.get(item, [])
+        if ones and all(one == ones[0] for one in ones):
+            found.append(ones[0])
+        elif place in same_place and (shown[place] == item if ones else shown[place] not in present):
+            found.append(same_place[place])
+        else:
+            found.append(None)
+    return found
 
 
 def pretty(value: Any) -> str:

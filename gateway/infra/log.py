@@ -30,17 +30,45 @@ _BEGINNINGS: Final = ("gw_", "sk-", "_live_", "_test_", "gh", "glpat-", "xox", "
 _KEY: Final = re.compile(
     r"\b(gw_|sk-|[sr]k_(?:live|test)_|gh[opsur]_|github_pat_|glpat-|xox[a-z]-|AIza|SG\.|whsec_)[\w.-]{16,}"
 )
-_JWT: Final = re.compile(r"\beyJ[\w-]+\.[\w-]*\.[\w-]*")
-# Up to the last @ of the authority: passwords have them too.
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s/:@]*):[^\s/\"'<>]+@")
-# As in libpq's key words and in queries of addresses.
+# From each start of a run once, however often "eyJ" is in it: some texts are megabytes.
+_JWT: Final = re.compile(r"(?<![\w-])((?:(?!\beyJ)[\w-])*+)eyJ[\w-]++\.[\w-]*\.[\w-]*")
+# Up to the last @ of the authority: passwords have them too, and users that are addresses. A slash that should have
+# been encoded is taken for the password's unless a port is before it.
+_URL_PASSWORD: Final = re.compile(
+    r"(?<=\w)(://[^\s/:?#\[\"'<>]*):(?:[^\s/\"'<>]+@|(?!\d+[/?#])[^\s@\"'<>]{1,200}@)",
+)
+_ENCODED_URL_PASSWORD: Final = re.compile(
+    r"(%3A%2F%2F(?:(?!%3A|%2F)[^\s&\"'<>])*+%3A)(?:(?!%2F|%40)[^\s&\"'<>])++(?=%40)", re.IGNORECASE
+)
+_NAMES: Final = r"(?:password|passwd|pwd|passphrase|secret|token|signature|api[_-]?key|access[_-]?key|private[_-]?key)"
+# As in libpq's key words, in queries of addresses, also encoded ones, and in .NET's strings.
 _NAMED: Final = re.compile(
-    r"\b(\w*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key))=(?!•)[^\s&;,\"'<>]+",
+    rf"({_NAMES}(?:=|%3D))(?!{MASK})(?:\"[^\"]*\"|'[^']*'|[^\s&;,\"'<>]+)",
     re.IGNORECASE,
+)
+# In JSON that is a text within a text, with its quotes as they are or behind backslashes.
+_QUOTED: Final = re.compile(rf"({_NAMES}([\"'])\s*:\s*([\"']))(?:\\.|(?!\3)[^\\])++", re.IGNORECASE | re.DOTALL)
+_ESCAPED: Final = re.compile(rf"({_NAMES}\\+[\"']\s*:\s*\\+[\"'])(?:(?!\\+[\"']).)++", re.IGNORECASE | re.DOTALL)
+_HEADER: Final = re.compile(
+    r"\b(api-key:[ \t]*|cookie:[ \t]*(?=[^\s=;]{1,100}=))(?!•)[^\s\"'][^\r\n\"']*", re.IGNORECASE
 )
 _PRIVATE_KEY: Final = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*-----|$)", re.DOTALL)
 # The character before the local part keeps "user:password@host" of a URL out; domains end in a letter.
-_ADDRESS: Final = re.compile(r"(?<![\w.+%/•-])([\w+%-])[\w.+%'-]*@((?:[\w-]+\.)*[\w-]*[a-zA-Z])")
+_ADDRESS: Final = re.compile(r"(?<![\w.+%/•-])([\w+%-])[\w.+%'-]{0,254}+@((?:[\w-]+\.)*[\w-]*[a-zA-Z])")
+# In this order: words of which a text with such a secret has one (most have none), the secret, what is shown of it.
+_SECRETS: Final = (
+    (("://",), _URL_PASSWORD, rf"\1:{MASK}@"),
+    (("%40",), _ENCODED_URL_PASSWORD, rf"\1{MASK}"),
+    (("earer", "EARER"), _BEARER, rf"\1 {MASK}"),
+    (("asic ", "ASIC "), _BASIC, rf"\1 {MASK}"),
+    (_BEGINNINGS, _KEY, rf"\1{MASK}"),
+    (("=", "%3"), _NAMED, rf"\1{MASK}"),
+    ((":",), _QUOTED, rf"\1{MASK}"),
+    (("\\",), _ESCAPED, rf"\1{MASK}"),
+    ((":",), _HEADER, rf"\1{MASK}"),
+    (("PRIVATE KEY",), _PRIVATE_KEY, rf"\1{MASK}\2"),
+    (("eyJ",), _JWT, rf"\1{MASK}"),
+)
 _DEPTH: Final = 4  # of nested values; deeper ones are not log fields but documents
 
 EventDict = MutableMapping[str, Any]
@@ -151,18 +179,7 @@ def mask_text(text: str) -> str:
 def without_secrets(text: str) -> str:
     """The text with bearer tokens, API keys, JWTs, private keys, passwords of URLs and what is named as one masked;
     addresses stay."""
-    if "://" in text and "@" in text:
-        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
-    if "earer" in text or "EARER" in text:
-        text = _BEARER.sub(rf"\1 {MASK}", text)
-    if "asic " in text or "ASIC " in text:
-        text = _BASIC.sub(rf"\1 {MASK}", text)
-    if any(beginning in text for beginning in _BEGINNINGS):
-        text = _KEY.sub(rf"\1{MASK}", text)
-    if "=" in text:
-        text = _NAMED.sub(rf"\1={MASK}", text)
-    if "PRIVATE KEY" in text:
-        text = _PRIVATE_KEY.sub(rf"\1{MASK}\2", text)
-    if "eyJ" in text:
-        text = _JWT.sub(MASK, text)
+    for words, secret, shown in _SECRETS:
+        if any(word in text for word in words):
+            text = secret.sub(shown, text)
     return text
