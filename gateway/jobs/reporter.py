@@ -83,11 +83,10 @@ class Reporter:
     def close(self, report: Report, *, held: bool, needless: bool) -> None:
         """Its attempt has ended. ``held`` False: the lease was lost, and nobody wants its report any more.
         ``needless``: if nothing of it is written by now, nothing need be."""
+        report.ended = held
         if not held or (needless and not report.stored):
             self._changed.pop((report.job.id, report.job.fence), None)
-            return
-        report.ended = True
-        if not report.is_stored:
+        elif not report.is_stored:
             self.changed(report)
 
     async def _round(self) -> float:
@@ -121,6 +120,8 @@ class Reporter:
                 one.report.written(one.version, one.lines[-1].number if one.lines else 0)
                 progress = None if one.progress is None else (one.progress.stage, one.progress.percent)
                 self._events.publish(JobReported(job_id=str(job.id), queue=job.queue, progress=progress))
+                if one.report.ended and not one.report.is_stored:  # also one that was needless until this was written
+                    self.changed(one.report)
             if key not in held or one.report.is_stored:  # who does not hold the job reports no more
                 self._changed.pop(key, None)
 

@@ -221,6 +221,29 @@ async def test_what_an_attempt_said_last_is_written_although_the_next_one_has_be
     await reported(one, job_id, 50, ["my last word"])
 
 
+async def test_an_attempt_that_ends_while_its_first_report_is_written_does_not_stay_in_the_middle(
+    one: Replica, pool: Pool
+) -> None:
+    job_id = await one.submit()
+    report = Report(claimed(await one.engine.get(job_id), fence=0))
+    report.reach(10, "connects")
+    other = Reporter(pool, Events())
+    async with pool.acquire() as connection, connection.transaction():  # the write waits for it
+        await connection.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", job_id)
+        other.changed(report)
+        await other.start()
+        await eventually(lambda: is_waited_for(pool), 10)
+        report.reach(100, "done")
+        other.close(report, held=True, needless=True)
+    await eventually(lambda: reported(one, job_id, 100, []), 10)
+    await other.stop()
+
+
+async def is_waited_for(pool: Pool) -> bool:
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await pool.fetchval(f"SELECT EXISTS ({waiting})"))
+
+
 async def test_of_a_job_with_many_attempts_the_newest_reports_are_kept(one: Replica, pool: Pool) -> None:
     job_id = await one.submit()
     for fence in range(1, ATTEMPTS_KEPT + 4):

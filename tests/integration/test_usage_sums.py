@@ -233,6 +233,18 @@ async def test_a_change_that_is_not_committed_yet_is_neither_lost_nor_counted_tw
     assert await pool.fetchval("SELECT cost_micros FROM usage_sums WHERE grain = 0") == 10_005
 
 
+async def test_a_day_is_one_of_utc_whatever_the_session_s_time_zone(pool: Pool) -> None:
+    """Where clocks were put forward the day has 23 hours: its last hour was summed again and again, without end."""
+    short = datetime(2026, 3, 29, 23, 30, tzinfo=UTC)
+    await begin(pool, await project_row(pool), short - 3 * HOUR, short)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL timezone = 'Europe/Berlin'")
+        assert await connection.fetchval(SQL["usage_sum"], False) > 0
+        assert await connection.fetchval(SQL["usage_sum"], False) is None
+        assert await connection.fetchval(SQL["usage_sum"], True) is None
+    assert await periods(pool) == [(day_of(short), DAY)]
+
+
 async def test_two_replicas_sum_at_once_and_one_that_ends_in_the_middle_leaves_nothing_half_done(pool: Pool) -> None:
     moment = now()
     project = await project_row(pool)
