@@ -38,16 +38,17 @@ def of_question(provider: Provider, question: Question) -> Attributes:
 
 def of_answer(heard: Heard) -> Attributes:
     """As far as there is one. Tokens are told only where the provider counted them."""
+    ended = _short(heard.finish_reason or None)
     tokens = {"input": heard.input_tokens, "output": heard.output_tokens}
     facts: dict[str, str | int | list[str] | None] = {
         "gen_ai.response.id": _short(heard.answer_id),
         "gen_ai.response.model": _short(heard.model),
-        "gen_ai.response.finish_reasons": [heard.finish_reason] if heard.finish_reason else None,
+        "gen_ai.response.finish_reasons": None if ended is None else [ended],
         **{f"gen_ai.usage.{name}_tokens": number for name, number in tokens.items()},
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _short(name: object) -> str | None:
-    """Servers say what they like."""
-    return None if name is None else str(name)[:_NAME_MAX]
+    """Servers say what they like. Half a surrogate pair is nothing that can be sent."""
+    return None if name is None else str(name)[:_NAME_MAX].encode("utf-8", "replace").decode("utf-8")

@@ -12,7 +12,9 @@ import pytest
 
 from gateway.infra.otel import Tracing
 from gateway.infra.tracing import span
+from gateway.llm.exchange import Heard
 from gateway.llm.model import ModelBusy, ModelError
+from gateway.llm.telling import of_answer
 from tests.support.eventually import eventually
 from tests.support.models import KEY, SCHEMA, ask, asking
 from tests.support.openai_server import (
@@ -183,3 +185,11 @@ async def test_a_call_says_who_answered_what_it_took_and_why_it_failed(
     assert reasons == [None, "cut", "auth", "context_length", "rate_limited", "ModelBusy", "CancelledError"]
     assert [each.failed for each in collector.spans] == [reason is not None for reason in reasons]
     assert not [secret for secret in SECRETS if secret in str(collector.spans)]
+
+
+def test_what_a_server_says_of_its_answer_is_short_text_that_can_be_sent() -> None:
+    heard = Heard()
+    heard.model, heard.finish_reason = "model \ud800", "the whole answer once more " * 100
+    told = of_answer(heard)
+    assert told["gen_ai.response.finish_reasons"] == [heard.finish_reason[:128]]
+    assert told["gen_ai.response.model"] == "model ?"
