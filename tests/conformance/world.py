@@ -50,6 +50,7 @@ class World:
             made = await stack.enter_async_context(replica(pool, redis_url, queue=POLICY, name=name))
             # The loop runs only during a rule: a ping cut in two by a pause would look like an outage.
             await made.leases.stop()
+            await made.reporter.stop()
             await made.dispatcher.stop()
             holders.append(made)
         return cls(pool, holders, redis_url)
