@@ -18,6 +18,7 @@ import msgspec
 from gateway import audit
 from gateway.access import Role
 from gateway.infra.sqlfiles import load_sql
+from gateway.web.deadline import within
 from gateway.web.keys import Pool
 from gateway.web.tokens import SUBJECT_MAX
 
@@ -99,14 +100,12 @@ async def use_login(pool: Pool, code: str, lasts: timedelta) -> str | None:
 
 async def find_session(pool: Pool, token: str) -> Session | None:
     """None: there is no such session any more."""
-    async with asyncio.timeout(_WITHIN_S):
-        row = await pool.fetchrow(SQL["session_find"], _hash(token))
+    row = await within(_WITHIN_S, pool.fetchrow(SQL["session_find"], _hash(token)))
     return Session(row["subject"], Role(row["role"]), row["session_until"]) if row is not None else None
 
 
 async def end_session(pool: Pool, token: str) -> None:
-    async with asyncio.timeout(_WITHIN_S):
-        await pool.execute(SQL["session_end"], _hash(token))
+    await within(_WITHIN_S, pool.execute(SQL["session_end"], _hash(token)))
 
 
 def _hash(secret: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from gateway.infra.migrate import migrate
 from gateway.web.logins import create_login
 from tests.support.eventually import eventually
 from tests.support.pages import PAGES, Dashboard, dashboard, statements
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -113,3 +115,18 @@ async def test_with_postgresql_gone_the_page_says_so(own_postgres: Callable[[], 
         assert answer.headers["content-type"].startswith("text/html")
         assert "PostgreSQL does not answer" in answer.text
         assert "asyncpg" not in answer.text
+
+
+async def test_a_silent_postgresql_is_said_to_be_long_before_its_statements_end(database_url: str) -> None:
+    parts = urlsplit(database_url)
+    login, at, _ = parts.netloc.rpartition("@")
+    async with Proxy(parts.hostname or "", parts.port or 0) as proxy:
+        far = urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{proxy.port}"))
+        async with dashboard(far) as board:
+            board.sign_in()
+            await board.page()
+            proxy.stall()
+            began = time.perf_counter()
+            assert (await board.http.get(PAGES)).status_code == 503
+            assert time.perf_counter() - began < 15, "2 s, where a statement has 30"
+            proxy.flow()

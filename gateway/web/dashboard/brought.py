@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from gateway.web.dashboard.forms import FORM_MAX_BYTES, read_form
 from gateway.web.dashboard.frame import PageRequest, TheDashboard, go_to, notice_name, respond, template_name
 from gateway.web.dashboard.look import attachment
 from gateway.web.dashboard.queue import audited
+from gateway.web.deadline import within
 
 
 def routes_of(features: Iterable[Feature]) -> list[HTTPRouteHandler]:
@@ -36,8 +36,7 @@ def _page_route(feature: str, page: Page) -> HTTPRouteHandler:
     async def show(request: PageRequest, dashboard: TheDashboard) -> Response[Any]:
         if page.content:
             demand_scope(request.user, Scope.ADMIN_CONTENT)
-        async with asyncio.timeout(page.within_s):
-            found = await page.load(_asked(request, {}))
+        found = await within(page.within_s, page.load(_asked(request, {})))
         if isinstance(found, Raw):
             return _raw(found)
         shown = frame.Page(

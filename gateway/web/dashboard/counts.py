@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
 from gateway.infra.postgres import LEDGER_ERRORS
 from gateway.pages import Entry
+from gateway.web.deadline import within
 
 KEPT_S: Final = 2.0
 _READ_S: Final = 0.3  # a page waits for them
@@ -27,7 +27,9 @@ class Counts:
             return
         self._read_at = monotonic()  # before it is read: pages that come meanwhile do not ask too
         try:
-            async with asyncio.timeout(_READ_S):
-                self.known = {entry.place: await entry.count() for entry in self._entries if entry.count is not None}
+            self.known = await within(_READ_S, self._count())
         except LEDGER_ERRORS:  # a time-out is an OSError
             self.known = {}
+
+    async def _count(self) -> dict[str, int]:
+        return {entry.place: await entry.count() for entry in self._entries if entry.count is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,10 +16,12 @@ from gateway.jobs.records import Replica
 from gateway.jobs.waiting import Hindrance, QueueFacts, takes_jobs, why_queue
 from gateway.pages import Banner
 from gateway.web.dashboard.charts import last_hour
+from gateway.web.dashboard.drawing import Chart
 from gateway.web.dashboard.failures import Failure, grouped
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, respond
 from gateway.web.dashboard.look import duration
 from gateway.web.dashboard.store import FAILURES_READ, failures_lately, queues_facts
+from gateway.web.deadline import within
 
 READ_S: Final = 2.0  # for what a page reads: PostgreSQL that is silent for longer is said to be
 GROUPS_SHOWN: Final = 20
@@ -43,11 +44,13 @@ class QueueRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 @get("/", opt={"access": Scope.ADMIN_READ, "session": True, "query": ("done",)}, include_in_schema=False)
 async def overview(request: PageRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
     names = platform.engine.registry.queue_names
-    async with asyncio.timeout(READ_S):
+
+    async def read() -> tuple[list[Replica], list[QueueRow], list[Failure], dict[str, Chart]]:
         replicas = await platform.engine.replicas()
         rows = await queue_rows(platform, replicas)
-        failures = await failures_lately(platform.pool, names)
-        hour = await last_hour(platform, names)
+        return replicas, rows, await failures_lately(platform.pool, names), await last_hour(platform, names)
+
+    replicas, rows, failures, hour = await within(READ_S, read())
     page = Page(
         template="overview.html",
         title="Overview",

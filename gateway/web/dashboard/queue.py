@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,10 +17,11 @@ from gateway.jobs.policy import ATTEMPTS_MAX, CONCURRENCY_MAX, NUMBER_MAX, Queue
 from gateway.jobs.records import Replica
 from gateway.web.dashboard.forms import FORM_MAX_BYTES, number_of, read_form, reason_of
 from gateway.web.dashboard.frame import Page, PageRequest, TheDashboard, go_to, respond
-from gateway.web.dashboard.listing import FILTERS, QUERY, listing, named, tabs_of
+from gateway.web.dashboard.listing import FILTERS, QUERY, Listing, listing, named, tabs_of
 from gateway.web.dashboard.look import segment
-from gateway.web.dashboard.overview import READ_S, banners_of, queue_rows
-from gateway.web.queue_controls import TheControls, queue_detail
+from gateway.web.dashboard.overview import READ_S, QueueRow, banners_of, queue_rows
+from gateway.web.deadline import within
+from gateway.web.queue_controls import QueueDetail, TheControls, queue_detail
 from gateway.web.queues_admin import PAUSE_MAX
 from gateway.web.queues_schemas import full_name, invalid
 
@@ -55,12 +55,15 @@ async def queue_page(
 ) -> Response[Any]:
     queue = queue_name(platform, name)
     query = dict(request.query_params.items())
-    async with asyncio.timeout(READ_S):
+
+    async def read() -> tuple[list[Replica], list[QueueRow], QueueDetail, Listing]:
         replicas = await platform.engine.replicas()
         rows = await queue_rows(platform, replicas)
         detail = await queue_detail(platform, queue)
-        found = await listing(platform, queue, query, request.user)
-        names = await named(dashboard.features, found.jobs)
+        return replicas, rows, detail, await listing(platform, queue, query, request.user)
+
+    replicas, rows, detail, found = await within(READ_S, read())
+    names = await within(READ_S, named(dashboard.features, found.jobs))
     row = next(row for row in rows if row.name == queue)
     takers = [replica for replica in replicas if queue in replica.slots]
     data = {
