@@ -42,8 +42,8 @@ class SharedPort:
                 await self._app(scope, receive, send)
 
     def _asked(self, scope: Scope) -> str | None:
-        """The path of a GET at the shared port."""
-        if scope["type"] != ScopeType.HTTP or scope["method"] != "GET":
+        """The path of a GET at the shared port, or of a HEAD: balancers ask by both."""
+        if scope["type"] != ScopeType.HTTP or scope["method"] not in ("GET", "HEAD"):
             return None
         server = scope["server"]
         if server is None or server[1] == self._own_port:

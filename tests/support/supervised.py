@@ -129,8 +129,8 @@ class Supervised:
 
 
 class Load:
-    """Mails submitted by several clients over connections that are kept, and a balancer that asks over one whether the
-    port is ready. ``refused``: whatever was no 202, or not ready; ``asked``: how often the balancer did."""
+    """Mails submitted by several clients over connections that are kept, and balancers that ask over one each, by GET
+    and by HEAD, whether the port is ready. ``refused``: whatever was no 202, or not ready; ``asked``: their probes."""
 
     def __init__(self) -> None:
         self.recipients: list[str] = []
@@ -167,7 +167,7 @@ async def load(url: str, clients: int = 4, **fields: Any) -> AsyncIterator[Load]
             await submit(http)
 
     tasks = [
-        asyncio.create_task(_balance(url, made, over)),
+        *(asyncio.create_task(_balance(method, url, made, over)) for method in ("GET", "HEAD")),
         *(asyncio.create_task(one_client()) for _ in range(clients)),
     ]
     try:
@@ -177,17 +177,17 @@ async def load(url: str, clients: int = 4, **fields: Any) -> AsyncIterator[Load]
         await asyncio.gather(*tasks)
 
 
-async def _balance(url: str, made: Load, over: asyncio.Event) -> None:
+async def _balance(method: str, url: str, made: Load, over: asyncio.Event) -> None:
     async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
         while not over.is_set():
             try:
-                answer = await http.get(f"{url}/health/ready")
+                answer = await http.request(method, f"{url}/health/ready")
             except httpx.TransportError as error:
-                made.refused[f"readiness: {error!r}"] += 1
+                made.refused[f"readiness by {method}: {error!r}"] += 1
                 continue
             made.asked += 1
             if answer.status_code != 200:
-                made.refused[f"readiness: {answer.text[:200]}"] += 1
+                made.refused[f"readiness by {method}: {answer.status_code} {answer.text[:200]}"] += 1
             await asyncio.sleep(0.05)
 
 
