@@ -35,10 +35,11 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     """What a job must be. No field given: every job.
 
     ``id`` is an id or its first characters, without hyphens. ``error`` is a part of the last error, in any case, with
-    ``*`` for anything; without ``states`` it looks at the jobs that were set aside with one: delayed, failed and
-    cancelled. ``value`` is what stands in the argument at ``path`` (dotted, numbers index arrays), as text. ``since``
-    and ``until`` bound the time of acceptance, ``until`` not included. ``tag`` is one of its tags. ``about`` is what
-    its feature knows of it, by the name of the finder (``{"recipient": "ada@example.com"}``); at most one.
+    ``*`` for anything, ``^`` where the error begins and ``$`` where a line of it ends; without ``states`` it looks at
+    the jobs that were set aside with one: delayed, failed and cancelled. ``value`` is what stands in the argument at
+    ``path`` (dotted, numbers index arrays), as text. ``since`` and ``until`` bound the time of acceptance, ``until``
+    not included. ``tag`` is one of its tags. ``about`` is what its feature knows of it, by the name of the finder
+    (``{"recipient": "ada@example.com"}``); at most one.
     """
 
     states: tuple[JobState, ...] = ()
@@ -230,9 +231,10 @@ def _residual(wanted: JobFilter) -> tuple[Any, ...]:
 
 
 def _pattern(part: str) -> str:
-    """For LIKE; ``*`` is whatever stands between."""
-    literal = re.sub(r"([\\%_])", r"\\\1", part.lower())
-    return f"%{literal.replace('*', '%')}%"
+    """For LIKE, of an error and a line's end after it."""
+    begins, ends = len(part) > 1 and part[0] == "^", len(part) > 1 and part[-1] == "$"
+    literal = re.sub(r"([\\%_])", r"\\\1", part[begins : len(part) - ends]).replace("*", "%")
+    return f"{'' if begins else '%'}{literal}{chr(10) if ends else ''}%"
 
 
 def _named(name: str, rest: str) -> JobFilter:

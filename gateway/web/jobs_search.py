@@ -43,7 +43,9 @@ QUERY: Final = {
         description="An id or its first characters, a dedupe key, a part of the error, or args.PATH:VALUE; "
         "id:, key:, group: and error: in front say which",
     ),
-    "error": Schema(type=OpenAPIType.STRING, description="A part of the last error; * stands for anything"),
+    "error": Schema(
+        type=OpenAPIType.STRING, description="A part of the last error; * is anything, ^ its beginning, $ a line's end"
+    ),
     "tag": Schema(type=OpenAPIType.STRING, description="One of its tags, whole; a mail's are name:value"),
     "recipient": Schema(type=OpenAPIType.STRING, description="Bare address: jobs of mails to it, in to, cc or bcc"),
     "group": Schema(type=OpenAPIType.STRING, description="The group that they belong to"),

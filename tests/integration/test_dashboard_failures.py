@@ -34,16 +34,18 @@ async def failed(board: Dashboard, error: str, number: int = 1, *, hours_ago: fl
 
 
 async def test_failures_are_one_line_for_each_reason_and_are_retried_by_it(board: Dashboard) -> None:
-    await failed(board, "SMTP 550 mailbox u%@x.example unavailable", 4)
+    await failed(board, "SMTP 550 mailbox u%@x.example unavailable\nLine two", 4)
     await failed(board, "TimeoutError after 60%.5 s", 2)
     await failed(board, "SMTP 550 mailbox u%@x.example is full")
+    await failed(board, "SMTP 550 mailbox u%@x.example unavailable at present")
+    await failed(board, "RCPT: SMTP 550 mailbox u%@x.example unavailable")
     page = await board.page("/failures")
     page.sound()
     assert "SMTP 550 mailbox <address> unavailable" in page.text
-    query = f"status=failed&q={quote('error:' + chr(34) + 'SMTP 550 mailbox * unavailable' + chr(34), safe='')}"
+    query = f"status=failed&q={quote('error:' + chr(34) + '^SMTP 550 mailbox * unavailable$' + chr(34), safe='')}"
     assert f"{QUEUE}?{query}" in page.links()
     assert f"{QUEUE}/bulk?action=retry&{query}" in page.links()
-    assert sum(link.startswith(f"{QUEUE}/") and "bulk" not in link for link in page.links()) == 3 + 2 + 1
+    assert sum(link.startswith(f"{QUEUE}/") and "bulk" not in link for link in page.links()) == 3 + 2 + 1 + 1 + 1
     question = await board.page(f"/queue/email-queue/bulk?action=retry&{query}")
     assert "4 jobs" in question.text
     board.sign_in(Role.VIEWER)

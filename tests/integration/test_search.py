@@ -100,6 +100,7 @@ async def test_by_a_part_of_the_error_in_any_case(pool: Pool, finder: Search) ->
     assert await ids_of(finder, error="_") == await ids_of(finder, error="\\") == []
     assert await ids_of(finder, error="no * 100") == [ids[0]]
     assert await ids_of(finder, error="100*no such") == []
+    assert await ids_of(finder, error="^such") == await ids_of(finder, error="no$") == []
     await set_state(pool, "waiting", ids[:1], "550 No such user")
     assert await ids_of(finder, error="no such") == []
     assert await ids_of(finder, error="no such", states=(JobState.WAITING,)) == [ids[0]]

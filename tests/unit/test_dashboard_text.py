@@ -194,18 +194,21 @@ def test_groups_come_the_largest_first_and_can_be_searched_for() -> None:
         Failure(id=ids[n], queue="q", error=f"no mailbox u{n}@x.example", at=NOW + timedelta(hours=n)) for n in range(4)
     ]
     first, second = grouped([*failures, Failure(id=ids[4], queue="q", error="", at=NOW)])
-    assert (first.count, first.part, first.first_at, first.last_at) == (4, "no mailbox", NOW, NOW + timedelta(hours=3))
+    assert (first.count, first.part, first.first_at, first.last_at) == (4, "^no mailbox", NOW, NOW + timedelta(hours=3))
     assert first.samples == [ids[3], ids[2], ids[1]]
-    assert second.error == "(no message)"
+    assert (second.error, second.part) == ("(no message)", None)
 
 
 @pytest.mark.parametrize(
     ("error", "part"),
     [
-        ("refused: 550 5.2.2 Mailbox is full", "refused: 550 * Mailbox is full"),
-        ('<img src="x">\u202e of 17.5, 1234', "<img src=*x*>* of *,"),
+        ("refused: 550 5.2.2 Mailbox is full", "^refused: 550 * Mailbox is full$"),
+        ('<img src="x">\u202e of 17.5, 1234', "^<img src=*x*>* of *,"),
         ("7 1234", None),
-        ("x" * 400, "x" * 150),
+        ("x" * 400, f"^{'x' * 150}"),
+        ("x" * 149 + "$" + "x" * 50, f"^{'x' * 149}"),
+        ("No route\nTraceback", "^No route$"),
+        (" $ are left \n", "$ are left"),
     ],
 )
 def test_a_group_is_found_by_what_its_errors_have_in_common(error: str, part: str | None) -> None:

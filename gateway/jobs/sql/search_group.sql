@@ -3,7 +3,7 @@
 -- $2 states text[]: theirs
 -- $3 lowest uuid: no smaller id
 -- $4 below uuid: only smaller ids
--- $5 error text: LIKE pattern of the error, in lower case; NULL = any
+-- $5 error text: LIKE pattern of the error and a line's end; NULL = any
 -- $6 path text[]: where in the argument; NULL = anywhere
 -- $7 value text: what stands at that path
 -- $8 since timestamptz: accepted then or later; NULL = ever
@@ -16,7 +16,7 @@ SELECT id, n, matched FROM (
   SELECT id, row_number() OVER newest AS n, lead(id) OVER newest IS NULL AS last,
          state = ANY ($2::text[])
          AND ($13::text IS NULL OR dedupe_key = $13::text)
-         AND ($5::text IS NULL OR lower(error) LIKE $5::text)
+         AND ($5::text IS NULL OR lower(error) || chr(10) LIKE lower($5::text))
          AND ($6::text[] IS NULL OR args #>> $6::text[] = $7::text)
          AND ($8::timestamptz IS NULL OR created_at >= $8::timestamptz)
          AND ($9::timestamptz IS NULL OR created_at < $9::timestamptz) AS matched

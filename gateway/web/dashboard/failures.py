@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -21,6 +21,7 @@ _DIFFERENT: Final = (
 )
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?!\w)")
 _CODE: Final = re.compile(r"[45]\d\d")
+ERROR_READ: Final = 300  # characters of each error (failures_lately.sql)
 _SAMPLES: Final = 3
 _PART_MAX: Final = 150  # characters of an error that are looked for
 _PART_MIN: Final = 4
@@ -73,7 +74,7 @@ def grouped(failures: Iterable[Failure]) -> list[FailureGroup]:
             count=len(members),
             first_at=min(member.at for member in members),
             last_at=max(member.at for member in members),
-            part=_part(error),
+            part=_part(error, [member.error for member in members]),
             samples=[one.id for one in sorted(members, key=_at, reverse=True)[:_SAMPLES]],
         )
         for (queue, error), members in found.items()
@@ -85,9 +86,22 @@ def _at(failure: Failure) -> datetime:
     return failure.at
 
 
-def _part(error: str) -> str | None:
-    """A pattern for the search by error: what was replaced, and what cannot be written there, is ``*``."""
+def _part(error: str, errors: Sequence[str]) -> str | None:
+    """A pattern for the search by error: what was replaced, and what cannot be written there, is ``*``; where the line
+    begins and ends belongs to it, lest it finds other groups whose errors say more."""
     text = re.sub(r"<(?:n|id|address)>", "*", error)
     written = "".join("*" if char == '"' or not char.isprintable() else char for char in text)
-    pattern = re.sub(r"\*(?:\s*\*)+", "*", written)[:_PART_MAX].strip("* ")
-    return pattern if len(pattern.replace("*", "").strip()) >= _PART_MIN else None
+    whole = re.sub(r"\*(?:\s*\*)+", "*", written)
+    pattern = whole[:_PART_MAX].strip("* ")
+    if len(pattern.replace("*", "").strip()) < _PART_MIN or not all(one.strip() for one in errors):
+        return None
+    begins = whole.startswith(pattern) and not any(one[0].isspace() for one in errors)
+    ends = whole.endswith(pattern) and all(_has_whole_line(one) for one in errors)
+    begun = f"^{pattern}" if begins else pattern.lstrip("^")
+    return f"{begun}$" if ends else begun.rstrip("$")
+
+
+def _has_whole_line(error: str) -> bool:
+    """Its first line ends where the search sees it end."""
+    first, newline, _ = error.partition("\n")
+    return first.splitlines() == [first.rstrip()] and (newline != "" or len(error) < ERROR_READ)
