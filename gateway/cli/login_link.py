@@ -38,6 +38,8 @@ def login_link(role: str, sub: str | None, ttl: timedelta, at: str | None) -> No
 
     if ttl > VALID_MAX:
         raise CliError("--ttl is 1h at most: the link is for whoever opens it now", Exit.USAGE)
+    if at is not None and not at.startswith(("http://", "https://")):
+        raise CliError(f'--at "{at}" is no address of a page; write https://gateway.example', Exit.USAGE)
     made, address = _by_api(role, sub, ttl) if by_api() else _in_database(role, sub, ttl)
     link = f"{(at or address).rstrip('/')}{PAGE}#{made['code']}"
     if invocation().json:

@@ -185,6 +185,7 @@ def test_cancel_many_reports_each(run: Run) -> None:
         (["token", "create", "--ttl", "soon"], 2, "examples: 15m, 12h, 30d"),
         (["token", "create", "--ttl", "9999d"], 2, "more than a year"),
         (["login-link", "--ttl", "2h"], 2, "1h at most"),
+        (["login-link", "--at", "gateway.example"], 2, "https://gateway.example"),
         (["keys", "create", "--name", "x", "--scope", "emails:sned"], 2, "is not a scope"),
         (["keys", "revoke", "00000000-0000-7000-8000-000000000000"], 5, "gateway keys list"),
         (["--url", "http://127.0.0.1:9", "queues", "ls"], 3, "not reachable"),
