@@ -59,8 +59,14 @@ class Pipes(NamedTuple):
 
     @classmethod
     def made(cls) -> Pipes:
+        """Raises OSError when this process may open nothing more."""
         their_lifeline, lifeline = os.pipe()
-        heartbeat, their_heartbeat = os.pipe()
+        try:
+            heartbeat, their_heartbeat = os.pipe()
+        except OSError:
+            os.close(their_lifeline)
+            os.close(lifeline)
+            raise
         os.set_blocking(heartbeat, False)
         return cls(lifeline, their_lifeline, heartbeat, their_heartbeat)
 

@@ -387,6 +387,37 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     notifier.tell(WATCHDOG=1)  # systemd went away
 
 
+NO_MORE_FILES = """
+import os, resource
+from gateway.supervise.notify import Notifier
+from gateway.supervise.process import Pipes
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+spare = []
+def fill():
+    try:
+        while True:
+            spare.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        return len(spare)
+fill()
+Notifier({"NOTIFY_SOCKET": "/nowhere"}).tell(WATCHDOG=1)
+for number in range(3):
+    os.close(spare.pop())
+try:
+    Pipes.made()
+except OSError:
+    before = len(spare)
+    print(fill() - before)
+"""
+
+
+def test_a_supervisor_that_may_open_nothing_more_goes_on_looking_and_loses_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_MORE_FILES], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
 def test_process_1_reaps_what_lost_its_parent_and_leaves_ours_alone() -> None:
     """Ours are reaped by those who started them, who want to know their exit codes."""
     foreign = _ended()
