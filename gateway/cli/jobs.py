@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from gateway.cli.client import connected, segment
 from gateway.cli.command import GatewayGroup, invocation
 from gateway.cli.errors import CliError, Exit
 from gateway.cli.jobs_change import cancel_jobs, promote_jobs, remove_jobs, replay_job, retry_jobs
-from gateway.cli.output import ago, print_facts, print_json, print_table
+from gateway.cli.output import ago, one_line, print_facts, print_json, print_table
 from gateway.cli.times import since_of
 
 PATH = "/api/v1/admin/jobs"
@@ -71,12 +72,18 @@ def show_job(job_id: str) -> None:
     why = "; ".join(why["message"] for why in job.pop("whyWaiting")) or None
     told = {name: value for name, value in job.items() if name not in ("errors", "logs", "logsDropped", "progress")}
     print_facts(told | {"progress": _progress(job["progress"]), "waiting because": why})
+    for line in job_lines(job):
+        print(line)
+
+
+def job_lines(job: Mapping[str, Any]) -> Iterator[str]:
+    """The errors of its attempts, and its log. Servers wrote some of that: it must not move the terminal's cursor."""
     for error in job["errors"]:
-        print(f"attempt {error['attempt']}  {error['at']}  {error['kind']}: {error['error']}")
+        yield one_line(f"attempt {error['attempt']}  {error['at']}  {error['kind']}: {error['error']}")
     if job["logsDropped"]:
-        print(f"log: {job['logsDropped']} lines before these are not kept")
+        yield f"log: {job['logsDropped']} lines before these are not kept"
     for line in job["logs"]:
-        print(f"log {line['attempt']}  {line['at']}  {line['text']}")
+        yield one_line(f"log {line['attempt']}  {line['at']}  {line['text']}")
 
 
 for command in (retry_jobs, cancel_jobs, promote_jobs, remove_jobs, replay_job):

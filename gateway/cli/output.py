@@ -41,14 +41,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on a terminal; elsewhere a header line and one tab-separated line for each row."""
     if not for_people(sys.stdout):
         for line in (columns, *rows):
-            print("\t".join(_cell(value) for value in line))
+            print("\t".join(one_line(value) for value in line))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[position], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*(Text(one_line(value)) for value in row))
     console().print(table)
 
 
@@ -57,11 +57,11 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     people = for_people(sys.stdout)
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        print(f"{name:<{width}}  {_cell(value)}" if people else f"{name}\t{_cell(value)}")
+        print(f"{name:<{width}}  {one_line(value)}" if people else f"{name}\t{one_line(value)}")
 
 
-def _cell(value: Any) -> str:
-    """One line without tabs or control characters: data must not move columns or the terminal's cursor."""
+def one_line(value: Any) -> str:
+    """Without tabs or control characters: data must not move columns or the terminal's cursor."""
     if value is None:
         return "-"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from gateway.cli import banner
+from gateway.cli.jobs import job_lines
 from gateway.cli.output import ago, duration, print_facts, print_table
 from gateway.cli.times import moment_of
 
@@ -88,3 +89,15 @@ def test_the_banner_for_programs_is_one_line_per_fact() -> None:
     assert lines["url"] == "http://localhost:3003"
     assert lines["mode"] == "queue"
     assert shlex.split(shlex.split(lines["try"])[0])[0] == "curl"
+
+
+def test_what_servers_said_of_a_job_moves_no_cursor() -> None:
+    said = "550 \x1b[2J\x1b]0;title\x07 no\r\nlog 9  forged \u202e"
+    error = {"attempt": 1, "at": "now", "kind": "SmtpError", "error": said}
+    line = {"attempt": 1, "at": "now", "text": said}
+    shown = "550 [2J]0;title no  log 9  forged "
+    assert list(job_lines({"errors": [error], "logs": [line], "logsDropped": 2})) == [
+        f"attempt 1  now  SmtpError: {shown}",
+        "log: 2 lines before these are not kept",
+        f"log 1  now  {shown}",
+    ]
