@@ -35,7 +35,7 @@ _JWT: Final = re.compile(r"(?<![\w-])((?:(?!\beyJ)[\w-])*+)eyJ[\w-]++\.[\w-]*\.[
 # Up to the last @ of the authority: passwords have them too, and users that are addresses. A slash that should have
 # been encoded is taken for the password's unless a port is before it.
 _URL_PASSWORD: Final = re.compile(
-    r"(?<=\w)(://[^\s/:?#\[\"'<>]*):(?:[^\s/\"'<>]+@|(?!\d+[/?#])[^\s@\"'<>]{1,200}@)",
+    r"(?<=\w)(://[^\s/:?#\[\"'<>]*):(?:[^\s/\"'<>]+@|(?!\d+[/?#])[^\s@:,\"'<>]{1,200}@)",
 )
 _ENCODED_URL_PASSWORD: Final = re.compile(
     r"(%3A%2F%2F(?:(?!%3A|%2F)[^\s&\"'<>])*+%3A)(?:(?!%2F|%40)[^\s&\"'<>])++(?=%40)", re.IGNORECASE

@@ -62,6 +62,7 @@ def test_masks_that_were_left_alone_stand_for_what_they_hide() -> None:
         (f"{PEM[0]}\nhunter2\n{PEM[1]}\n", f"{PEM[0]}•••{PEM[1]}\n"),
         ("smtp://ada@example.com:hunter2@mail.example", "smtp://ada@example.com:•••@mail.example"),
         ("postgres://user:hunter/2@db/app", "postgres://user:•••@db/app"),
+        ("redis://h1:6379,redis://ada:hunter2@h2", "redis://h1:6379,redis://ada:•••@h2"),
         ("next=https%3A%2F%2Fada%3Ahunter2%40host%2F", "next=https%3A%2F%2Fada%3A•••%40host%2F"),
         ("next=%2Fhook%3Ftoken%3Dhunter2", "next=%2Fhook%3Ftoken%3D•••"),
         ("password='hunter 2' host=db", "password=••• host=db"),
