@@ -12,7 +12,7 @@ from gateway.cli.client import Client, connected, segment
 from gateway.cli.command import GatewayGroup, invocation
 from gateway.cli.errors import CliError, Exit
 from gateway.cli.instance import read_json_file
-from gateway.cli.output import ago, print_facts, print_json, print_table
+from gateway.cli.output import ago, one_line, print_facts, print_json, print_table
 
 PATH = "/api/v1/emails"
 
@@ -83,7 +83,8 @@ def show(email_id: str, part: str | None) -> None:
         {name: value for name, value in mail.items() if name not in shown_below and value not in (None, [], {})}
     )
     for recipient in mail.get("recipients", []):
-        print(f"recipient  {recipient['address']}  {recipient['status']}  {recipient['reply'] or ''}".rstrip())
+        line = f"recipient  {recipient['address']}  {recipient['status']}  {recipient['reply'] or ''}"
+        print(one_line(line).rstrip())
     for event in mail.get("events", []):
         print(f"{event['at']}  {event['type']}")
 

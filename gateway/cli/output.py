@@ -72,6 +72,11 @@ def one_line(value: Any) -> str:
     )
 
 
+def harmless(text: str) -> str:
+    """Of lines that others wrote, such as models: without what moves the terminal's cursor or sets its title."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
 def ago(moment: str | None, now: datetime | None = None) -> str:
     """``2024-05-01T10:00:00Z`` as ``3m ago`` or ``in 2h``: one unit, rounded down."""
     if moment is None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from gateway.cli.client import Client, segment
 from gateway.cli.command import invocation
 from gateway.cli.errors import CliError, Exit
-from gateway.cli.output import console, for_people, say
+from gateway.cli.output import console, for_people, harmless, one_line, say
 
 _RECONNECTS_MAX = 30
 _WHOLE = 100  # percent: its steps are over
@@ -143,10 +143,11 @@ class _Screen:
             self._progress.update(self._task, cost=cost)
 
     def _say(self, text: str, end: str = "\n") -> None:
+        shown = harmless(text)
         if self._progress is not None:
-            self._progress.console.print(Text(text), end=end)
+            self._progress.console.print(Text(shown), end=end)
         else:
-            print(text, end=end, flush=True)
+            print(shown, end=end, flush=True)
 
 
 def step_line(step: Mapping[str, Any]) -> str:
@@ -160,7 +161,7 @@ def step_line(step: Mapping[str, Any]) -> str:
     seconds = f"{(step['latencyMs'] or 0) / 1000:.1f}s"
     taken = "taken over" if step["takenFrom"] else f"{seconds}  {usage['inputTokens']}+{usage['outputTokens']} tokens"
     line = f"{name:<14} {_MARKS.get(step['status'], step['status']):<9} {taken}  {money(usage['costCents'])}  {told}"
-    return " ".join(line.split("\n")).rstrip()[:200]
+    return one_line(line).rstrip()[:200]
 
 
 def money(us_cents: float) -> str:

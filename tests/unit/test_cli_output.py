@@ -12,7 +12,8 @@ import pytest
 
 from gateway.cli import banner
 from gateway.cli.jobs import job_lines
-from gateway.cli.output import ago, duration, print_facts, print_table
+from gateway.cli.output import ago, duration, harmless, print_facts, print_table
+from gateway.cli.runs_watch import step_line
 from gateway.cli.times import moment_of
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -101,3 +102,10 @@ def test_what_servers_said_of_a_job_moves_no_cursor() -> None:
         "log: 2 lines before these are not kept",
         f"log 1  now  {shown}",
     ]
+    assert harmless("a\x1b[2J\tb\r\nc\u202e") == "a[2J\tb\nc"
+
+
+def test_what_agents_said_of_a_step_moves_no_cursor() -> None:
+    said = {"agentSlug": "developer", "status": "failed", "error": "\x1b[2Jno", "latencyMs": 0, "takenFrom": None}
+    usage = {"costCents": 0, "inputTokens": 0, "outputTokens": 0}
+    assert step_line(said | {"usage": usage, "output": None}).endswith("  [2Jno")
