@@ -10,6 +10,7 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from itertools import count
@@ -35,6 +36,8 @@ _numbers = count(1)
 
 def pytest_configure() -> None:
     remember_signatures()
+    # A script's background jobs ignore Ctrl+C, and so would every process that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

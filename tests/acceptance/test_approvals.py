@@ -53,6 +53,12 @@ async def decide(gateway: GatewayProcess, action: dict[str, Any], word: str = "a
     return found
 
 
+async def job_has_failed(gateway: GatewayProcess, action: dict[str, Any], attempts: int) -> bool:
+    """What became of an action is written before its job ends."""
+    job = (await gateway.admin.get(f"/api/v1/admin/jobs/{action['jobId']}")).json()["data"]
+    return (job["state"], job["attempts"]) == ("failed", attempts)
+
+
 async def lift_limits(gateway: GatewayProcess, team: Acting, **limits: Any) -> None:
     for action in ("comment_issue", "open_issue", "create_task", "send_email"):
         body = {"projectId": str(team.project_id), "action": action, "cooldownSeconds": 0, "maxPerHour": 100, **limits}
@@ -303,8 +309,7 @@ async def test_what_github_refuses_fails_with_its_reason(team: Acting) -> None:
 
     assert action["status"] == "failed"
     assert "issue 404" in action["reason"]
-    job = (await gateway.admin.get(f"/api/v1/admin/jobs/{action['jobId']}")).json()["data"]
-    assert (job["state"], job["attempts"]) == ("failed", 1)
+    await eventually(lambda: job_has_failed(gateway, action, 1))
 
 
 @WITHOUT_REDIS
@@ -325,8 +330,7 @@ async def test_what_may_pass_is_tried_again_as_the_queue_says(team: Acting) -> N
     (action,) = await team.ended(run, gateway.user)
     assert action["status"] == "failed"
     assert action["reason"].endswith("GitHub may have done it all the same")
-    job = (await gateway.admin.get(f"/api/v1/admin/jobs/{action['jobId']}")).json()["data"]
-    assert (job["state"], job["attempts"]) == ("failed", 3)
+    await eventually(lambda: job_has_failed(gateway, action, 3))
 
 
 @WITHOUT_REDIS

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 
 from gateway.runtime import Runtime
 from tests.integration.test_jobs_admin import JOBS, QUEUE, app, client, found, problem_of, runtime, submitted
 from tests.support.eventually import eventually
 
 __all__ = ["app", "client", "runtime"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def shown(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
@@ -23,7 +26,7 @@ async def test_a_blocked_job_says_what_its_group_waits_for(client: httpx.AsyncCl
     changed = (await client.patch(QUEUE, json=limits)).json()["data"]
     assert {name: changed["limits"][name] for name in limits} == limits
     assert changed["defaultLimits"]["groupConcurrency"] is None
-    first, second, third = await submitted(runtime, 3, group="acme")
+    first, second, third = await submitted(runtime, 3, group="blocked")
 
     async def blocked() -> list[dict[str, Any]]:
         why = (await shown(client, third))["whyWaiting"]
@@ -32,7 +35,7 @@ async def test_a_blocked_job_says_what_its_group_waits_for(client: httpx.AsyncCl
 
     why = await eventually(blocked)
     assert [one["reason"] for one in why] == ["no_worker", "blocked_by_key"]
-    message = "0 jobs of its group 'acme' run, 1 are ready, limit 1; 1 job starts before it in its group"
+    message = "0 jobs of its group 'blocked' run, 1 are ready, limit 1; 1 job starts before it in its group"
     assert (why[1]["message"], why[1]["ahead"]) == (message, 1)
     assert [one["reason"] for one in (await shown(client, first))["whyWaiting"]] == ["no_worker"]
     await client.post(f"{JOBS}/{first}/cancel", json={})
