@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS ?= true
 
 # How many tests run at the same time.
-JOBS ?= 3
+JOBS ?= 5
 
 .PHONY: help autoscale-demo browser dev screenshots test check lint types fault bench bench-peers rehearsal migrate format imports dockerfile sync sync-dev
 
