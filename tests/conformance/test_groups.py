@@ -163,8 +163,8 @@ async def test_groups_take_turns_and_none_starves(make: Make, pool: Pool) -> Non
     assert max(middle.values()) - min(middle.values()) <= 2 * LEAST_HEADS
     for name in "abc":
         order = [n for group, n in watch.started if group == name]
-        # Slots overtake each other: on a busy machine one of them by much, all of them by a little.
-        assert sum(abs(n - place) for place, n in enumerate(order)) <= 8 * len(order)
+        # Slots overtake each other by a little. One that a busy machine holds up is overtaken by more: once for each.
+        assert sum(abs(n - place) > 8 for place, n in enumerate(order)) <= one.workers[0].slots
 
 
 async def test_priority_decides_inside_a_group_also_over_jobs_that_are_ready(make: Make, pool: Pool) -> None:
