@@ -125,6 +125,6 @@ class ResearchTask:
         turn.tell.state(research.id)
         if done:
             await turn.progress(following.stage, following.percent)
+            await self._answering.tell_end(turn)
         else:
             turn.context.log(f"next: {following.stage}, by job {inserted[0].id}")
-            await self._answering.tell_end(turn)
