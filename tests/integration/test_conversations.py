@@ -594,6 +594,15 @@ async def test_a_research_that_failed_goes_on_where_it_stopped(plain: Room, prov
     assert [stage_of(call) for call in provider.calls][-2:] == ["writing", "writing"], "nothing else is asked again"
 
 
+async def test_the_end_of_a_research_is_told_by_who_makes_it(plain: Room, provider: OpenAIServer) -> None:
+    await plain.runtime.maintenance.stop()  # its chore tells what nobody else has told
+    provider.always(researcher(questions=1))
+    accepted = await plain.research()
+    ear = await plain.listen(accepted)
+    await told(ear, "job:completed")
+    assert kinds(ear).count("job:completed") == 1
+
+
 async def test_a_research_is_cancelled_in_the_middle_of_an_iteration(room: Room, provider: OpenAIServer) -> None:
     answers = researcher(questions=3)
     provider.always(lambda call: Silence() if stage_of(call) == "analysis" else answers(call))
