@@ -83,6 +83,11 @@ async def open_pools(url: str, work_size: int) -> Pools:
     return Pools(work, vital)
 
 
+def storable_text(text: str) -> str:
+    """What PostgreSQL cannot keep, NUL and halves of surrogate pairs, is replaced."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
     """Let what is under way end, but not for long: a silent server never answers."""
     try:

@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from gateway.infra.log import without_secrets
+from gateway.infra.postgres import storable_text
 from gateway.jobs.errors import Cancel, Fail, Retry, Snooze
 from gateway.jobs.job import AttemptError, ClaimedJob, JobState
 from gateway.jobs.policy import QueuePolicy, backoff_s
@@ -114,6 +115,6 @@ def _entry(job: ClaimedJob, moment: Moment, cause: Cause) -> str:
 
 
 def _clean(text: str) -> str:
-    """PostgreSQL stores neither NUL nor lone surrogates: an error's text must not keep its job from being settled. Who
-    may read it may not know the secrets that libraries put into theirs."""
-    return without_secrets(text[:_MAX_ERROR]).replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    """An error's text must not keep its job from being settled. Who may read it may not know the secrets that libraries
+    put into theirs."""
+    return storable_text(without_secrets(text[:_MAX_ERROR]))

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.infra.log import without_secrets
+from gateway.infra.postgres import storable_text
 from gateway.jobs.job import ClaimedJob
 
 STAGE_MAX: Final = 100  # characters
@@ -76,6 +77,6 @@ class Report:
 
 def clean(text: str, most: int) -> str:
     """As PostgreSQL can store it, without secrets, and not longer than ``most`` and a word of how much is missing."""
-    shown = without_secrets(text[: 4 * most]).replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    shown = storable_text(without_secrets(text[: 4 * most]))
     missing = len(shown) - most + max(0, len(text) - 4 * most)
     return shown if missing <= 0 else f"{shown[:most]}… ({missing} more characters)"

@@ -10,13 +10,14 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from gateway.infra.postgres import storable_text
 from gateway.infra.sqlfiles import load_sql
 from gateway.jobs.duties import rows_of
 from gateway.llm.model import ModelAnswer, Spent
 from gateway.services.conversations.prompts import Exchange
 from gateway.services.conversations.queues import Profile, UserLimit
 from gateway.services.conversations.research import Research, Stage
-from gateway.services.conversations.text import clean, cleaned
+from gateway.services.conversations.text import cleaned
 
 SQL = load_sql(__package__)
 
@@ -190,17 +191,17 @@ class MessageStore:
 
     async def answer(self, connection: Connection, held: Held, text: str, answer: ModelAnswer) -> bool:
         refused = answer.refusal is not None
-        facts = (clean(text), refused, answer.demo, answer.provider)
+        facts = (storable_text(text), refused, answer.demo, answer.provider)
         return await connection.fetchval(SQL["message_answer"], *_of(held), *facts) is not None
 
     async def fail(self, connection: Connection, held: Held, kind: str, error: str) -> bool:
-        return await connection.fetchval(SQL["message_fail"], *_of(held), kind, clean(error)) is not None
+        return await connection.fetchval(SQL["message_fail"], *_of(held), kind, storable_text(error)) is not None
 
     async def spend(self, connection: Connection, message_id: UUID, spent: Spent, partial: str | None = None) -> None:
         await connection.execute(
             SQL["message_spend"],
             *(message_id, spent.input_tokens, spent.output_tokens, spent.cost_micros),
-            clean(partial) if partial else None,
+            storable_text(partial) if partial else None,
         )
 
     async def cancel(self, message_id: UUID, reason: str) -> UUID | None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-
-def clean(text: str) -> str:
-    """Neither NUL nor lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+from gateway.infra.postgres import storable_text
 
 
 def cleaned(value: Any) -> Any:
-    """The same for all texts of a JSON value."""
+    """``storable_text`` for all texts of a JSON value."""
     match value:
         case str():
-            return clean(value)
+            return storable_text(value)
         case list():
             return [cleaned(each) for each in value]
         case dict():
-            return {clean(str(name)): cleaned(each) for name, each in value.items()}
+            return {storable_text(str(name)): cleaned(each) for name, each in value.items()}
     return value

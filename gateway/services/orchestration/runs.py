@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from gateway.infra.postgres import storable_text
 from gateway.infra.sqlfiles import load_sql
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.policy import QueuePolicy
@@ -223,8 +224,7 @@ def storable(value: Any) -> Any:
 
 
 def _text(text: str | None) -> str | None:
-    """Neither NUL nor lone surrogates can be kept."""
-    return None if text is None else text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    return None if text is None else storable_text(text)
 
 
 def _new_step(position: int, kind: StepKind, agent_slug: str | None) -> dict[str, Any]:
