@@ -48,19 +48,22 @@ class Loop:
         self._task = asyncio.create_task(self._run(), name=self.name, context=contextvars.Context())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
             # A statement on a silent connection takes long to be cancelled; the stop does not wait for that.
-            await asyncio.wait([self._task], timeout=_LAST_WORD_S)
-            self._task = None
+            await asyncio.wait([task], timeout=_LAST_WORD_S)
 
     async def _run(self) -> None:
+        own = asyncio.current_task()
         while True:
             try:
                 wait_s = await self._step()
             except Exception as error:  # noqa: BLE001  the one place where a loop's faults end
                 self._say(error)
                 wait_s = _AFTER_FAULT_S
+            if self._task is not own:  # stopped, and a library in the step made nothing of being cancelled
+                return
             await asyncio.sleep(wait_s)
 
     def _say(self, error: Exception) -> None:
