@@ -119,9 +119,11 @@ async def test_free_slots_beyond_the_new_number_close_and_open_again(make: Make,
     gate = Gate()
     one = await make(queue=policy(concurrency=5), script=Script(behave=gate))
     await one.work()
+    slots = one.workers[0]._worker.tasks
     await change(one, pool, concurrency=1)
+    await eventually(lambda: len(slots) == 1)  # a claim under way has its slots until it comes back empty
     await one.engine.submit_many(jobs(8))
-    await eventually(lambda: gate.running >= 1)
+    await eventually(lambda: gate.running == 1)
     await change(one, pool, concurrency=3)
     await eventually(lambda: gate.running == 3)
     await change(one, pool, concurrency=None)
