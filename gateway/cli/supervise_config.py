@@ -42,7 +42,10 @@ def ecosystem_file() -> Path:
     for place in PLACES:
         if place.exists():
             return place
-    raise CliError("No ecosystem.toml here. Name one with --config FILE, or copy pm2-like/ecosystem.toml.", Exit.USAGE)
+    raise CliError(
+        "No ecosystem.toml here. Name one with --config FILE, or copy pm2-like/ecosystem.toml and set its cwd.",
+        Exit.USAGE,
+    )
 
 
 def read_config(path: Path, instances: str | None = None) -> Ecosystem:

@@ -201,7 +201,7 @@ class LineTaker:
         self._source = source
         self._stream = stream
         self._rest = b""
-        self.last: deque[str] = deque(maxlen=3)
+        self.last: deque[str] = deque(maxlen=5)  # what `gateway serve` says of one wrong setting has four
 
     def take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -218,7 +218,8 @@ class LineTaker:
 
     def _put(self, raw: bytes) -> None:
         line = raw.decode("utf-8", errors="replace").rstrip("\r")
-        self.last.append(line)
+        if words := line.strip():
+            self.last.append(words)
         self._files.put(stream_of(line) if self._stream == "err" else "out", self._source, line)
 
 

@@ -155,7 +155,7 @@ class Process:
 
     @property
     def last_words(self) -> str:
-        return " / ".join(line for taker in self.takers for line in taker.last if line)[-500:]
+        return " / ".join(line for taker in self.takers for line in taker.last)[-500:]
 
     def look(self) -> None:
         """Read memory and processor time."""

@@ -26,6 +26,7 @@ from gateway.cli.root import root
 from gateway.cli.supervise import shared_socket
 from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
+from gateway.settings.problems import SettingProblem, SettingsError
 from gateway.supervise import client, control
 from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
 from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
@@ -226,7 +227,17 @@ def test_what_a_process_writes_is_cut_into_lines(files: LogFiles, tmp_path: Path
     files.close()
     lines = [line.partition(" | ")[2] for line in (tmp_path / "logs" / "out.log").read_text().splitlines()]
     assert lines == ["one", "two", "\ufffd", "rest"]
-    assert list(taker.last) == ["two", "\ufffd", "rest"]
+    assert list(taker.last) == ["one", "two", "\ufffd", "rest"]
+
+
+def test_the_last_words_of_a_process_name_the_setting_that_is_wrong(files: LogFiles) -> None:
+    refused = SettingsError(
+        [SettingProblem("AGENTS_DIR", "is /x, which is no directory", "Create it,\nor unset this.")]
+    )
+    taker = LineTaker(files, "7", "err")
+    taker.take(str(refused).encode())
+    taker.end()
+    assert any(words.startswith("AGENTS_DIR ") for words in taker.last)
 
 
 def test_the_last_lines_of_all_files_are_in_order_over_rotations(tmp_path: Path) -> None:
