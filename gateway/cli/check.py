@@ -89,10 +89,10 @@ async def _postgres(url: str) -> Finding:
 
 
 async def _redis(target: RedisTarget, *, strict: bool) -> Finding:
-    from gateway.infra.redis_check import redis_fitness
+    from gateway.infra.redis_check import PATIENCE_S, redis_fitness
 
     try:
-        fitness = await redis_fitness(target)
+        fitness = await redis_fitness(target, PATIENCE_S)
     except ConnectionError as error:
         return Finding("redis", False, f"{target} does not answer ({error})")
     said = [f"{target} answers", *(f"warning: {note}" for note in fitness.notes)]
@@ -104,8 +104,11 @@ async def _redis(target: RedisTarget, *, strict: bool) -> Finding:
 async def smtp_finding(settings: Settings, host: str) -> Finding:
     from gateway.services.email import smtp_settings
     from gateway.services.email.smtp import SmtpPool
-    from gateway.services.email.smtp_answers import SmtpFailure
+    from gateway.services.email.smtp_answers import Outcome, SmtpFailure
 
+    fail = (
+        f"Until then each mail fails after {settings.email_attempts} attempts; to hold all: gateway queues pause email"
+    )
     transport = SmtpPool(smtp_settings(settings, host))
     await transport.start()
     server = f"{host}:{settings.smtp_port}"
@@ -113,10 +116,10 @@ async def smtp_finding(settings: Settings, host: str) -> Finding:
         async with asyncio.timeout(TIMEOUT_S):
             await transport.check()
     except SmtpFailure as failure:
-        answer = f" It said: {failure.reply}" if failure.reply else ""
-        return Finding("smtp", False, f"SMTP_HOST {server}: {failure}.{answer} Mails would wait, not fail.")
+        meanwhile = "Until then mails wait, and none fails." if failure.verdict is Outcome.PAUSE else fail
+        return Finding("smtp", False, f"SMTP_HOST {server}: {failure}. {meanwhile}")
     except TimeoutError:
-        return Finding("smtp", False, f"SMTP_HOST {server} is not ready within {TIMEOUT_S:g} s. Mails would wait.")
+        return Finding("smtp", False, f"SMTP_HOST {server} is not ready within {TIMEOUT_S:g} s. {fail}")
     finally:
         await transport.stop()
     login = f", login as {settings.smtp_user} accepted" if settings.smtp_user else ""

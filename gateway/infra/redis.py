@@ -42,13 +42,15 @@ RedisClient: TypeAlias = Redis | RedisCluster
 REDIS_ERRORS: Final = (RedisError, RedisClusterException, OSError, RuntimeError)
 
 
-def command_client(target: RedisTarget, *, max_connections: int = 32) -> RedisClient:
+def command_client(target: RedisTarget, *, max_connections: int = 32, patience_s: float | None = None) -> RedisClient:
     """For commands that answer at once. Raises one of ``REDIS_ERRORS`` early and never retries: callers have a
-    fallback.
+    fallback. ``patience_s``: for whoever has none, as a person who asks how Redis is.
 
     Values are bytes. A burst of commands waits for a free connection: running out of them is not an outage.
     """
-    return _client(target, COMMAND_TIMEOUT_S, max_connections)
+    if patience_s is None:
+        return _client(target, COMMAND_TIMEOUT_S, max_connections)
+    return _client(target, patience_s, max_connections, connect_s=patience_s)
 
 
 def blocking_client(target: RedisTarget, block_s: float, *, max_connections: int = 64) -> RedisClient:
@@ -82,16 +84,19 @@ class Script:
             return await self._client.eval(self._text, len(keys), *keys, *args)
 
 
-def sentinels_of(target: RedisTarget) -> Sentinel:
-    """The sentinels themselves (``.sentinels``). To be closed by the caller."""
-    login = {"password": target.sentinel_password, **_connection(COMMAND_TIMEOUT_S), **_trust(target)}
+def sentinels_of(target: RedisTarget, patience_s: float | None = None) -> Sentinel:
+    """The sentinels themselves (``.sentinels``). To be closed by the caller. ``patience_s``: see ``command_client``."""
+    times = _connection(COMMAND_TIMEOUT_S) if patience_s is None else _connection(patience_s, patience_s)
+    login = {"password": target.sentinel_password, **times, **_trust(target)}
     options = {**login, "ssl": target.tls}
     return _Sentinels(target.hosts, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
 
 
-def _client(target: RedisTarget, socket_timeout: float, max_connections: int) -> RedisClient:
+def _client(
+    target: RedisTarget, socket_timeout: float, max_connections: int, connect_s: float = CONNECT_TIMEOUT_S
+) -> RedisClient:
     login = {"username": target.username, "password": target.password, "client_name": "gateway"}
-    options = {**login, **_connection(socket_timeout), **_trust(target)}
+    options = {**login, **_connection(socket_timeout, connect_s), **_trust(target)}
     if target.form is RedisForm.CLUSTER:
         return _Cluster(target, options, max_connections)
     options |= {"db": target.database, "max_connections": max_connections, "timeout": socket_timeout}
@@ -108,10 +113,10 @@ def _client(target: RedisTarget, socket_timeout: float, max_connections: int) ->
     return Redis.from_pool(BlockingConnectionPool(**options))
 
 
-def _connection(socket_timeout: float) -> dict[str, Any]:
+def _connection(socket_timeout: float, connect_s: float = CONNECT_TIMEOUT_S) -> dict[str, Any]:
     return {
         "socket_timeout": socket_timeout,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_connect_timeout": connect_s,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,

@@ -12,6 +12,7 @@ from gateway.infra.redis import REDIS_ERRORS, RedisCluster, command_client, sent
 from gateway.settings import RedisForm, RedisTarget
 
 MIN_VERSION: Final = (6, 0)  # BLPOP with fractions of a second; Valkey calls itself 7.2
+PATIENCE_S: Final = 3.0  # for a person who asks: a busy machine is not a Redis that is away
 _SAFE_POLICY: Final = "noeviction"
 _NO_CLUSTER: Final = "Cluster mode is not enabled"  # redis-py's words for a node that refuses CLUSTER SLOTS
 
@@ -30,13 +31,13 @@ class RedisFitness:
     memory: tuple[int, int] | None = None
 
 
-async def redis_fitness(target: RedisTarget) -> RedisFitness:
+async def redis_fitness(target: RedisTarget, patience_s: float | None = None) -> RedisFitness:
     """Look at the server, or at every master of a cluster. Raises ConnectionError when it does not answer, or refuses
     the login."""
     try:
-        if target.form is RedisForm.SENTINEL and (fault := await _sentinel_fault(target)):
+        if target.form is RedisForm.SENTINEL and (fault := await _sentinel_fault(target, patience_s)):
             return RedisFitness(faults=(fault,))
-        infos = await _infos(target)
+        infos = await _infos(target, patience_s)
     except AuthenticationError as error:
         raise ConnectionError(f"login refused: {error}") from error
     except NoPermissionError as error:
@@ -64,16 +65,16 @@ def _fullest(infos: list[dict[str, Any]]) -> tuple[int, int] | None:
     return max(limited, key=lambda memory: memory[0] / memory[1], default=None)
 
 
-async def redis_infos(target: RedisTarget) -> list[dict[str, Any]]:
+async def redis_infos(target: RedisTarget, patience_s: float) -> list[dict[str, Any]]:
     """INFO of the server, or of every master of a cluster. Raises ConnectionError when that cannot be had."""
     try:
-        return await _infos(target)
+        return await _infos(target, patience_s)
     except REDIS_ERRORS as error:
         raise ConnectionError(str(error)) from error
 
 
-async def _infos(target: RedisTarget) -> list[dict[str, Any]]:
-    client = command_client(target, max_connections=4)
+async def _infos(target: RedisTarget, patience_s: float | None) -> list[dict[str, Any]]:
+    client = command_client(target, max_connections=4, patience_s=patience_s)
     try:
         if not isinstance(client, RedisCluster):
             return [await client.info()]
@@ -101,9 +102,9 @@ def _faults(target: RedisTarget, info: dict[str, Any]) -> list[str]:
     return faults
 
 
-async def _sentinel_fault(target: RedisTarget) -> str | None:
+async def _sentinel_fault(target: RedisTarget, patience_s: float | None) -> str | None:
     """What the sentinels that answer say against this target. Raises the last error where none answers."""
-    sentinels = sentinels_of(target)
+    sentinels = sentinels_of(target, patience_s)
     known, last = set[str](), Exception()
     try:
         for sentinel in sentinels.sentinels:

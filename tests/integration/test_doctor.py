@@ -114,6 +114,7 @@ async def test_what_is_away_is_told_at_once_and_no_secret_is_shown(database_url:
     found = await examine(settings, "http://u:sesame-prometheus@127.0.0.1:1")
     assert told(found, Level.PROBLEM) >= {"postgresql", "redis", "smtp", "models: openai", "alerts"}
     assert all(finding.todo for finding in found.values() if finding.level is Level.PROBLEM)
+    assert "each mail fails after 3 attempts" in found["smtp"].seen  # as failures.md says of a server that is away
     assert "sesame" not in str(found)
     assert verdict(found.values()) is Verdict.PROBLEMS
 
@@ -179,6 +180,17 @@ async def test_what_the_ledger_tells_of_replicas_queues_and_upkeep(database_url:
     assert "EMAIL_RATE_MAX is 10 (on 1), 20 (on 1)" in found["mixed settings"].seen
     assert "7 jobs wait in orchestration-queue" in found["queues"].seen
     assert found["queues"].level is found["connections"].level is Level.PROBLEM
+
+
+async def test_a_redis_that_takes_a_second_to_answer_is_not_one_that_is_away(
+    database_url: str, own_valkey: Callable[[], EmbeddedValkey]
+) -> None:
+    """So long may a busy machine let it wait, or be at something else itself."""
+    server = own_valkey()
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("CLIENT", "PAUSE", "1200", "ALL")
+    found = await examine(settings_for(database_url, redis_url=server.url))
+    assert (found["redis"].level, "does not answer" in found["redis"].seen) == (Level.OK, False)
 
 
 async def test_a_redis_that_may_lose_jobs_or_cannot_write(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 LIMIT_S = 6.0  # of each examination; all of them go on at once
-# Before any of them begins: Redis has half a second to let itself be connected to, and an import may take that.
+# Before any of them begins: while one imports, the others hear no answer.
 _SLOW_TO_IMPORT = ("gateway.infra.migrate", "gateway.infra.redis_check", "gateway.jobs.fleet", "gateway.services.email")
 
 Examination = Callable[[], Awaitable[list[Finding]]]

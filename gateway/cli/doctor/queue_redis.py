@@ -18,11 +18,11 @@ async def examine(settings: Settings) -> list[Finding]:
     target = settings.queue_redis
     if target is None:
         return [skipped("redis", "none is set: PostgreSQL dispatches (direct mode)")]
-    from gateway.infra.redis_check import redis_fitness, redis_infos
+    from gateway.infra.redis_check import PATIENCE_S, redis_fitness, redis_infos
 
     try:
-        fitness = await redis_fitness(target)
-        infos = [] if fitness.faults or fitness.notes else await redis_infos(target)
+        fitness = await redis_fitness(target, PATIENCE_S)
+        infos = [] if fitness.faults or fitness.notes else await redis_infos(target, PATIENCE_S)
     except ConnectionError as error:
         todo = "Jobs go by PostgreSQL meanwhile, none is lost. Start it, or correct REDIS_URL."
         return [problem("redis", f"{target} does not answer ({error})", todo)]
