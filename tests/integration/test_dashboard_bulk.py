@@ -64,11 +64,14 @@ async def test_rows_that_were_ticked_are_counted_and_then_retried(board: Dashboa
 
 
 @pytest.mark.parametrize(
-    "ids", [[], ["x"], ["a,b"], [str(uuid4()) for _ in range(201)]], ids=["none", "no id", "two", "201"]
+    "ids",
+    [[], ["x"], ["a,b"], ["x" * 100_000], [str(uuid4()) for _ in range(201)]],
+    ids=["none", "no id", "two", "long", "201"],
 )
 async def test_what_was_ticked_has_to_be_jobs(board: Dashboard, ids: list[str]) -> None:
     answer = await tick(board, "retry", ids)
     assert (answer.status_code, "That cannot be asked" in answer.text) == (400, True)
+    assert all(len(earlier.headers["location"]) <= 4_000 for earlier in answer.history)
 
 
 async def test_who_may_tick(board: Dashboard) -> None:

@@ -478,11 +478,13 @@ async def test_two_clicks_at_the_same_moment_lead_to_one_mail(board: Dashboard) 
     [
         ({"once": "x2", "to": "nobody"}, "to"),
         ({"once": "x2", "to": ", ".join(f"a{n}@example.com" for n in range(51))}, "at most 50"),
+        ({"once": "x2", "to": "(" * 3000}, "to: cannot be read"),
+        ({"once": "x2", "to": "a@example.com," * 1500}, "to: is longer than 20,000 characters"),
         ({"to": "a@example.com"}, "once: is missing"),
         ({"once": "x" * 65}, "once"),
         ({"once": "../x"}, "once"),
     ],
-    ids=["no address", "too many", "no once", "long once", "odd once"],
+    ids=["no address", "too many", "nested", "too long", "no once", "long once", "odd once"],
 )
 async def test_a_resend_that_cannot_be_is_refused_by_name(board: Dashboard, fields: dict[str, str], words: str) -> None:
     mail_id, rows = await send(board), len(await board.audited())

@@ -81,6 +81,18 @@ async def test_the_inbox_shows_exactly_what_would_be_done(board: Dashboard) -> N
     assert f"{PAGES}/approvals/{action}" in shown.links()
 
 
+async def test_who_decides_sees_all_of_it_however_long_it_is(board: Dashboard) -> None:
+    long = {"to": ["ada@example.com"], "subject": "The subject", "text": "line\n" * 3990 + "The end"}
+    _, (action,) = await asked_for(board, asks("send_email", **long))
+    kept = await board.pool.fetchval("SELECT arguments FROM actions WHERE id = $1", action)
+    for path in (f"/approvals/{action}", "/approvals"):
+        page = await board.page(path)
+        assert "The subject" in page.text
+        assert kept["text"].endswith("The end")
+        assert "The end" in page.text
+    await board.press(f"/approvals/{action}/reject")
+
+
 async def test_a_yes_has_it_done_and_stands_in_the_audit(board: Dashboard) -> None:
     _, (action,) = await asked_for(board, asks("send_email", **MAIL))
     answer = await board.press(f"/approvals/{action}/approve", comment="go on")

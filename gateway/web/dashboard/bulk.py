@@ -28,7 +28,7 @@ from gateway.web.jobs_search import read_filter
 from gateway.web.queues_schemas import invalid
 
 OPERATIONS_SHOWN: Final = 50
-IN_ADDRESS_MAX: Final = 100  # ids of 37 characters: some proxies refuse an address above 4,000
+QUERY_MAX: Final = 3_950  # characters, about 100 ids: some proxies refuse an address above 4,000
 _ASKED: Final = ("action", "ids", *FILTERS)
 TYPED_ABOVE: Final = 100  # jobs: from here on their number has to be typed
 COUNT_S: Final = 10.0  # counting by text reads every job of its states
@@ -58,10 +58,9 @@ async def ticked_page(
     fields, queue = await read_fields(request), queue_name(platform, name)
     ids = [value for field, value in fields if field == "id"]
     given = {field: value for field, value in fields if field != "id"} | {"ids": ",".join(ids)}
-    if 0 < len(ids) <= IN_ADDRESS_MAX:
-        return go_to(
-            request, f"/queue/{segment(queue)}/bulk", **{name: given[name] for name in _ASKED if name in given}
-        )
+    asked = {name: given[name] for name in _ASKED if name in given}
+    if ids and len(urlencode(asked)) <= QUERY_MAX:
+        return go_to(request, f"/queue/{segment(queue)}/bulk", **asked)
     return respond(request, dashboard, await _question(request, platform, queue, given))
 
 

@@ -28,6 +28,7 @@ NOTICES: Final = {
     "retried": "It waits to be sent again; recipients that accepted it get it no second time.",
 }
 _ONCE_MAX: Final = 64
+_TO_MAX: Final = 20_000  # characters; reading them stops all else
 _WAITS_S: Final = (0.05, 0.2, 0.5, 1.0)
 
 
@@ -97,7 +98,13 @@ def _recipients(text: str, before: list[str]) -> list[Address]:
     """Nobody: as before, with cc and bcc. Raises Problem 400."""
     if not text or text == ", ".join(before):
         return []
-    return read_resend({"to": [address for _, address in getaddresses([text])]})
+    if len(text) > _TO_MAX:
+        raise _invalid("to", f"is longer than {_TO_MAX:,} characters")
+    try:
+        addresses = [address for _, address in getaddresses([text])]
+    except RecursionError:  # it follows each colon and parenthesis with a call
+        raise _invalid("to", "cannot be read: write the addresses alone, with commas between them") from None
+    return read_resend({"to": addresses})
 
 
 def _invalid(field: str, message: str) -> Problem:
