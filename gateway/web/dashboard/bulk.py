@@ -58,7 +58,7 @@ async def ticked_page(
     fields, queue = await read_fields(request), queue_name(platform, name)
     ids = [value for field, value in fields if field == "id"]
     given = {field: value for field, value in fields if field != "id"} | {"ids": ",".join(ids)}
-    asked = {name: given[name] for name in _ASKED if name in given}
+    asked: dict[str, str] = {name: given[name] for name in _ASKED if name in given}
     if ids and len(urlencode(asked)) <= QUERY_MAX:
         return go_to(request, f"/queue/{segment(queue)}/bulk", **asked)
     return respond(request, dashboard, await _question(request, platform, queue, given))
