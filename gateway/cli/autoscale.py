@@ -182,16 +182,28 @@ async def _until_told(fleet: Fleet, wanted: Wanted, own: ProcessFleet | None) ->
 def _tell(as_json: bool) -> Callable[[Pass], None]:
     from msgspec import to_builtins
 
-    last: list[int] = []
+    last: list[tuple[int, str | None]] = []
 
     def told(seen: Pass) -> None:
+        blind = _blind(seen)
         if as_json:
             print_json(to_builtins(seen))
         elif seen.failed is not None:
             print(f"{seen.before} replicas: {seen.failed}", file=sys.stderr)
-        elif last != [seen.after]:
-            wishes = ", ".join("no answer" if wish is None else str(wish) for wish in seen.wishes)
-            print(f"{seen.before} -> {seen.after} replicas (wished: {wishes})", flush=True)
-        last[:] = [seen.after]
+        elif last != [(seen.after, blind)]:
+            why = blind or f"wished: {', '.join(map(str, seen.wishes))}"
+            print(f"{seen.before} -> {seen.after} replicas ({why})", flush=True)
+        last[:] = [(seen.after, blind)]
 
     return told
+
+
+def _blind(seen: Pass) -> str | None:
+    """Why nobody knows how many are needed; None: it is known."""
+    if any(wish is not None for wish in seen.wishes):
+        return None
+    if not seen.answered:
+        return "no replica answers"
+    return (
+        "the answers show no worker slots, or no demand: ask replicas with workers, and see whether PostgreSQL answers"
+    )

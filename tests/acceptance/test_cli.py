@@ -383,6 +383,7 @@ async def test_check_logs_in_at_the_mail_server(home: Path, database_url: str) -
     found = {one["name"]: one for one in json.loads(done.stdout)}
     assert found["smtp"]["ok"] is False
     assert "AUTH" in found["smtp"]["said"]  # the server listens, and offers none
+    assert "none fails" in found["smtp"]["said"]  # the queue would rest
     assert "hunter2" not in done.stdout + done.stderr
 
 

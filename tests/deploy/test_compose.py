@@ -273,3 +273,14 @@ def test_sentinels_share_neither_files_nor_names() -> None:
     assert {name: service["environment"]["ME"] for name, service in six.items()} == {name: name for name in six}
     for service in six.values():
         assert set((service["environment"]["NODES"] + " " + service["environment"]["SENTINELS"]).split()) == set(six)
+
+
+def test_the_autoscaler_of_the_documents_asks_a_container_that_has_workers() -> None:
+    text = (ROOT / "docs/compose.md").read_text("utf-8")
+    told = r"COMPOSE_FILE=(\S+)\ngateway autoscale --compose (\w+) [^`]*Networks\.(\w+)\.IPAddress}}' (\S+)\)"
+    (file, service, network, container), *_ = re.findall(told, text)
+    found = model(file)
+    asked = found["services"][service]
+    assert container == f"{found['name']}-{service}-1"
+    assert asked["environment"]["GATEWAY_ROLE"] != "api"
+    assert network in {found["networks"][name]["name"] for name in asked["networks"]}

@@ -20,11 +20,13 @@ from tests.support.eventually import eventually
 
 
 class Replica:
-    """Answers /metrics with what ``demand`` and ``slots`` say, in the gateway's own words; ``away``: with 503."""
+    """Answers /metrics with what ``demand`` and ``slots`` say, in the gateway's own words; ``away``: with 503;
+    ``workers``: has it any?"""
 
     def __init__(self) -> None:
         self.demand = 0.0
         self.away = False
+        self.workers = True
         replica = self
 
         class Answer(BaseHTTPRequestHandler):
@@ -41,7 +43,8 @@ class Replica:
 
     def text(self) -> bytes:
         metrics = Metrics()
-        metrics.watch_slots(lambda: {"email-queue": Slots(busy=1, free=4)})
+        if self.workers:
+            metrics.watch_slots(lambda: {"email-queue": Slots(busy=1, free=4)})
         queue = QueueReading(states={"waiting": 9}, oldest_waiting_s=1, rate_per_s=None, demand_slots=self.demand)
         metrics.read(Readings(queues={"email-queue": queue}, replicas={"all": 2}))
         return metrics.text()
@@ -101,6 +104,17 @@ async def test_a_command_that_fails_is_tried_again(replica: Replica, tmp_path: P
         assert "ended with 1" in first["failed"]
         mark.touch()
         await eventually(lambda: mark.read_text().strip() == "4")
+
+
+def test_a_replica_without_workers_is_no_silent_nothing(replica: Replica) -> None:
+    replica.workers, replica.demand = False, 16.0
+    command = [sys.executable, "-m", "gateway", "autoscale", "--scrape", replica.url, "--command", "false {replicas}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert told.startswith("2 -> 2 replicas (the answers show no worker slots")
 
 
 def _object(lines: Iterator[str]) -> str:

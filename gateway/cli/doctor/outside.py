@@ -28,7 +28,7 @@ async def mail_server(settings: Settings) -> list[Finding]:
     dns = "SPF, DKIM and DMARC: the gateway does not sign mails; ask your mail server's provider"
     if found.ok:
         return [ok("smtp", found.said), skipped("dns of mail", dns)]
-    return [problem("smtp", found.said, "Correct SMTP_* or the server; until then mails wait and are not lost.")]
+    return [problem("smtp", found.said, "Correct SMTP_*, or repair the server.")]
 
 
 async def providers(settings: Settings, dev: DevFile | None = None) -> list[Finding]:
