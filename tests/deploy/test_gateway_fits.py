@@ -63,6 +63,7 @@ def test_every_setting_of_a_pod_exists_and_they_go_together(overlay: str, tmp_pa
             redis = loaded.settings.queue_redis
             assert redis is not None and redis.password == SECRETS["REDIS_PASSWORD"]
             assert (redis.sentinel_name == "mymaster") == (overlay == "overlays/sentinel")
+            assert "10.0.0.0/8" in loaded.settings.trusted_networks, "the ingress's own address would be everybody's"
 
 
 def test_a_misspelt_setting_is_found(tmp_path: Path) -> None:

@@ -114,9 +114,10 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
 
 
 @each_overlay
-def test_all_of_an_overlay_is_in_one_namespace(overlay: str) -> None:
+def test_all_of_an_overlay_is_in_one_namespace_that_it_brings(overlay: str) -> None:
     found = {one["metadata"].get("namespace") for one in objects(overlay) if one["kind"] != "Namespace"}
     assert len(found) == 1
+    assert found - {None} == {one["metadata"]["name"] for one in of_kind(overlay, "Namespace")}
 
 
 @pytest.mark.parametrize("overlay", UNDER_AUTOSCALERS)
