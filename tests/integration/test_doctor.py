@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis
+import yaml
 
 import gateway
 from gateway.cli.doctor import examined
@@ -29,6 +30,7 @@ from gateway.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.gateway import running
 from tests.support.openai_server import openai_server, unauthorized
+from tests.support.prometheus import RULES
 from tests.support.proxy import Proxy
 from tests.support.smtp_server import ScriptedSmtp
 from tests.support.web import SECRET, settings_for
@@ -270,8 +272,13 @@ async def test_prometheus_and_its_rules(database_url: str) -> None:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             return (await examine(settings_for(database_url), url))["alerts"]
 
-    alert = {"name": "GatewayDown", "query": "sum(gateway_workers) == 0", "type": "alerting", "health": "ok"}
-    other = alert | {"query": "up == 0"}
+    shipped = [rule for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"] for rule in group["rules"]]
+    alerts = {rule["alert"]: rule["expr"] for rule in shipped if "alert" in rule}
+    ours = [{"name": name, "query": alerts[name], "type": "alerting", "health": "ok"} for name in sorted(alerts)]
+    firing = (await serve([alert | {"state": "firing"} for alert in ours])).seen
+    assert firing == f"{len(alerts)} alerts are loaded, firing now: {', '.join(sorted(alerts))}"
+    alert = ours[0] | {"name": "GatewayDown"}
+    other = alert | {"query": "rabbitmq_queue_messages > 5 or up == 0"}
     assert (await serve([other])).level is Level.PROBLEM
     assert (await serve([alert | {"state": "inactive"}, other])).level is Level.OK
     assert "GatewayDown" in (await serve([alert | {"state": "firing"}])).seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 _HTTP_S = 5.0
 _MODELS_S = 5.0
-_OURS = ("gateway_", "queue_")  # how the names of our metrics begin
+# Our metrics, the series that our rules record, and the name of our job and autoscalers.
+_OURS = re.compile(r"\b(?:gateway|queue|supervisor)_|\bnamespace:(?:http_errors|email_late):|\bapi-gateway\b")
 
 
 async def mail_server(settings: Settings) -> list[Finding]:
@@ -103,4 +105,4 @@ def _judged(rules: list[dict[str, Any]]) -> Finding:
 
 
 def _about_us(rule: dict[str, Any]) -> bool:
-    return any(name in rule["query"] for name in _OURS)
+    return _OURS.search(rule["query"]) is not None
