@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import pytest
 
 from gateway.infra.uuid7 import uuid7
 from gateway.jobs.controls import LOOK_S, Controls
+from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.errors import QueueFull
 from gateway.jobs.job import JobState, NewJob
 from gateway.jobs.presence import HAND_BACK_S, Identity, Presence
@@ -23,6 +25,9 @@ from tests.support.eventually import eventually
 Pool = asyncpg.Pool
 PROMISED_S = 5.0  # until all replicas go by a change
 ADOPTED_S = 20.0  # the same on a busy machine: what keeps the promise is how often they look
+
+
+_CONTROLS: WeakKeyDictionary[Dispatcher, Controls] = WeakKeyDictionary()
 
 
 class Make(Protocol):
@@ -46,9 +51,12 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
 
 
 def controls_of(one: Replica, pool: Pool) -> Controls:
-    controls = Controls(pool, one.engine.registry, one.dispatcher)
-    for worker in one.workers:
-        controls.watch(worker.policy.name, worker.adopt)
+    """The replica's own: of two that read for themselves the one that read first may apply it last."""
+    controls = _CONTROLS.get(one.dispatcher)
+    if controls is None:
+        controls = _CONTROLS[one.dispatcher] = Controls(pool, one.engine.registry, one.dispatcher)
+        for worker in one.workers:
+            controls.watch(worker.policy.name, worker.adopt)
     return controls
 
 
@@ -74,8 +82,13 @@ def jobs(number: int) -> list[NewJob]:
 
 
 async def change(one: Replica, pool: Pool, **changes: int | None) -> None:
-    """As a replica that is none of the test's workers: they must hear of it by themselves."""
+    """As a replica that is asked for it: it goes by it at once."""
     await controls_of(one, pool).change(QUEUE, changes)
+
+
+async def no_claim_under_way(one: Replica) -> None:
+    """What was begun before a change goes by what was: it may still bring jobs that come now."""
+    await eventually(lambda: one.dispatcher.fetching_s == 0)
 
 
 def test_replicas_look_often_enough_to_keep_the_promise() -> None:
@@ -155,6 +168,7 @@ async def test_D_a_lowered_rate_limit_holds_at_the_next_claim(make: Make, pool: 
     one = await make(queue=policy(rate=rate(100, 60_000)), script=script)
     await one.work()
     await change(one, pool, rate_max=3, rate_duration_ms=60_000)
+    await no_claim_under_way(one)
     await one.engine.submit_many(jobs(10))
     await eventually(lambda: len(script.started) == 3)
     status = await one.engine.queue_status(QUEUE)
@@ -251,6 +265,7 @@ async def test_a_drained_replica_takes_no_job_and_finishes_its_own(make: Make, p
         assert await controls.request_drain("replica-1")
         assert [found.draining for found in await one.engine.replicas()] == [True]
         await eventually(lambda: presence.draining and one.workers[0].slots == 0)
+        await no_claim_under_way(one)
         left = await one.submit("another's")
         gate.open.set()
         await eventually(lambda: one.settled("completed"))
