@@ -23,7 +23,15 @@ from gateway.masking import masked
 from gateway.problem import Problem
 from gateway.web.auth import demand_scope
 from gateway.web.invalid_body import explain
-from gateway.web.jobs_search import PARAMETERS, SearchOfAll, queue_of, read_filter, refuse_hidden, search_jobs
+from gateway.web.jobs_search import (
+    PARAMETERS,
+    SearchOfAll,
+    queue_of,
+    read_filter,
+    readable,
+    refuse_hidden,
+    search_jobs,
+)
 from gateway.web.queue_controls import waiting_job_detail
 from gateway.web.queues_schemas import CancelRequest, Reason, full_name, invalid, job_detail, job_id_of
 
@@ -252,16 +260,18 @@ def _no_operation(error: OperationNotFound) -> Problem:
     summary="How far work on many jobs has come",
     tags=["admin"],
 )
-async def show_operation(platform: ThePlatform, operation_id: FromPath[str]) -> dict[str, Any]:
+async def show_operation(request: AdminRequest, platform: ThePlatform, operation_id: FromPath[str]) -> dict[str, Any]:
     try:
-        return _success(await platform.inspector.operations.get(_operation_id(operation_id)))
+        operation = await platform.inspector.operations.get(_operation_id(operation_id))
     except OperationNotFound as error:
         raise _no_operation(error) from None
+    return _success(readable(operation, request.user))
 
 
 @get(OPERATIONS_PATH, opt=READ, summary="The newest operations", tags=["admin"])
-async def list_operations(platform: ThePlatform) -> dict[str, Any]:
-    return _success(await platform.inspector.operations.newest(OPERATIONS_SHOWN))
+async def list_operations(request: AdminRequest, platform: ThePlatform) -> dict[str, Any]:
+    newest = await platform.inspector.operations.newest(OPERATIONS_SHOWN)
+    return _success([readable(operation, request.user) for operation in newest])
 
 
 @post(

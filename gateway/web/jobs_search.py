@@ -14,7 +14,9 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Operation, Paramet
 
 from gateway.access import Principal
 from gateway.feature import Platform
+from gateway.infra.log import MASK
 from gateway.jobs.job import JobState
+from gateway.jobs.operations import Operation as JobsOperation
 from gateway.jobs.search import JobFilter
 from gateway.masking import is_hidden
 from gateway.web.queues_schemas import (
@@ -151,6 +153,14 @@ def refuse_hidden(query: Mapping[str, str], reader: Principal) -> None:
     path, colon, _ = query.get("q", "").removeprefix("args.").partition(":")
     if colon and query["q"].startswith("args.") and not reader.reads_content and is_hidden(path, content=False):
         raise invalid("q", "looks for a value that is masked")
+
+
+def readable(operation: JobsOperation, reader: Principal) -> JobsOperation:
+    """Without the value of its filter where ``reader`` may not read it: the jobs that it was about have it."""
+    path = operation.filter.get("path")
+    if path is None or not is_hidden(path, content=reader.reads_content):
+        return operation
+    return msgspec.structs.replace(operation, filter=operation.filter | {"value": MASK})
 
 
 def queue_of(platform: Platform, query: Mapping[str, str]) -> str | None:

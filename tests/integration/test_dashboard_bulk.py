@@ -16,7 +16,7 @@ from gateway.access import Role
 from gateway.infra.log import MASK
 from gateway.web.dashboard.export import ROWS_MAX
 from tests.support.eventually import eventually
-from tests.support.pages import ORIGIN, PAGES, Dashboard, Document, dashboard
+from tests.support.pages import ORIGIN, PAGES, Dashboard, Document, dashboard, token_for
 
 QUEUE = "/queue/email-queue"
 
@@ -144,3 +144,17 @@ async def test_old_jobs_are_counted_and_then_deleted(board: Dashboard) -> None:
     board.sign_in(Role.OPERATOR)
     assert (await board.http.get(f"{PAGES}{QUEUE}/clean?hours=24")).status_code == 403
     assert (await board.press(f"{QUEUE}/clean", **fields)).status_code == 403
+
+
+async def test_what_an_operation_looked_for_is_hidden_from_who_may_not_read_it(board: Dashboard) -> None:
+    await board.fail(await board.submit({"message": "dear ada"}))
+    board.sign_in(Role.OPERATOR)
+    started = await board.press(f"{QUEUE}/bulk", action="retry", q="args.message:dear ada", count="1")
+    path = started.headers["location"].removeprefix(PAGES)
+    assert "dear ada" in (await board.page(path)).text
+    board.sign_in(Role.VIEWER)
+    assert MASK in (await board.page(path)).text
+    caller = {"Authorization": f"Bearer {token_for(board.settings, Role.VIEWER)}"}
+    for address in (f"{PAGES}{path}", f"{PAGES}/operations", f"/api/v1/admin{path}", "/api/v1/admin/operations"):
+        answer = await board.http.get(address, headers=caller | {"Accept": "application/json"})
+        assert (answer.status_code, "dear ada" in answer.text, MASK in answer.text) == (200, False, True), address

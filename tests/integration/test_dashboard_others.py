@@ -177,6 +177,7 @@ async def test_the_trail_is_for_administrators(board: Dashboard) -> None:
     page.sound()
     assert "subject-50" in page.text
     assert "hunter2" not in page.text
+    assert "hunter2" not in (await board.http.get(f"{PAGES}/audit", headers={"Accept": "application/json"})).text
     assert not page.all("b")
     older = next(link for link in page.links() if "cursor=" in link)
     assert "subject-0" in (await board.page(older.removeprefix(PAGES))).text

@@ -302,6 +302,13 @@ async def test_much_output_is_cut_and_whole_elsewhere(board: Dashboard, rows: Ro
     assert (words.headers["content-type"], len(words.text)) == ("text/plain; charset=utf-8", 200_000)
 
 
+async def test_secrets_of_what_agents_were_told_are_masked(board: Dashboard, rows: Rows) -> None:
+    run = await rows.run(status="running", context={"request": "all words", "apiKey": "hunter2"})
+    for kind in ("text/html", "application/json"):
+        answer = await board.http.get(f"{PAGES}/runs/{run}", headers={"Accept": kind})
+        assert ("all words" in answer.text, "hunter2" in answer.text) == (True, False), kind
+
+
 async def test_viewers_see_figures_and_no_words(board: Dashboard, rows: Rows) -> None:
     run = await rows.run(status="running", context={"request": "hidden words"}, input_tokens=321)
     await rows.step(run, 0, output={"summary": "hidden words"})

@@ -24,7 +24,7 @@ from gateway.web.dashboard.listing import FILTERS, wanted_of
 from gateway.web.dashboard.look import segment
 from gateway.web.dashboard.overview import READ_S
 from gateway.web.dashboard.queue import OPERATE, READ, audited, queue_name
-from gateway.web.jobs_search import read_filter
+from gateway.web.jobs_search import read_filter, readable
 from gateway.web.queues_schemas import invalid
 
 OPERATIONS_SHOWN: Final = 50
@@ -161,7 +161,7 @@ def _ids(text: str) -> tuple[UUID, ...]:
 async def operations_page(request: PageRequest, platform: ThePlatform, dashboard: TheDashboard) -> Response[Any]:
     async with asyncio.timeout(READ_S):
         operations = await platform.inspector.operations.newest(OPERATIONS_SHOWN)
-    data = {"operations": operations}
+    data = {"operations": [readable(operation, request.user) for operation in operations]}
     page = Page(template="operations.html", title="Operations", place="operations", data=data)
     return respond(request, dashboard, page)
 
@@ -180,7 +180,7 @@ async def operation_page(
         template="operation.html",
         title=f"{operation.action.capitalize()} many",
         place="operations",
-        data={"operation": operation},
+        data={"operation": readable(operation, request.user)},
         topics=[f"queue:{operation.queue}"] if operation.queue in platform.engine.registry.queue_names else [],
         again_s=3 if operation.state == "running" else None,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
@@ -103,14 +104,15 @@ async def trail_page(request: PageRequest, platform: ThePlatform, dashboard: The
     if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise invalid("cursor", "is not the number of an entry")
     async with asyncio.timeout(READ_S):
-        entries = await audit_page(platform.pool, int(text) if text else None, SHOWN + 1)
-    following = entries[SHOWN - 1].id if len(entries) > SHOWN else None
+        found = await audit_page(platform.pool, int(text) if text else None, SHOWN + 1)
+    following = found[SHOWN - 1].id if len(found) > SHOWN else None
+    entries = [msgspec.structs.replace(one, detail=masked(one.detail, content=True)) for one in found[:SHOWN]]
     page = Page(
         template="audit.html",
         title="Audit",
         place="audit",
-        data={"entries": entries[:SHOWN], "following": following},
-        extra={"details": {entry.id: pretty(masked(entry.detail, content=True)) for entry in entries}},
+        data={"entries": entries, "following": following},
+        extra={"details": {entry.id: pretty(entry.detail) for entry in entries}},
     )
     return respond(request, dashboard, page)
 

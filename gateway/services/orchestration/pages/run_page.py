@@ -74,7 +74,7 @@ class RunPage:
             title=f"Run {str(run.id)[:8]}",
             data={
                 "run": run_view(run),
-                "context": run.context if may_read or not run.context else CONTENT_MASK,
+                "context": masked(run.context, content=True) if may_read or not run.context else CONTENT_MASK,
                 "about": read.about,
                 "badge": badge_of_run(run.status, failed),
                 "cost": _sum(run, rows),
