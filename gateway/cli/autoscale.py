@@ -18,6 +18,7 @@ import click
 
 from gateway.cli.command import GatewayCommand, invocation
 from gateway.cli.errors import CliError, Exit
+from gateway.cli.local import load_settings
 from gateway.cli.loop import run_loop
 from gateway.cli.output import print_json
 from gateway.cli.ports import is_free
@@ -93,6 +94,7 @@ def autoscale(scrape: tuple[str, ...], base_port: int, supervised: Path | None, 
             raise CliError("--supervised excludes --compose and --command", Exit.USAGE)
         return run_loop(_of_supervisor(supervised, wanted))
     if line is None:
+        load_settings(os.environ, serving=True)  # with wrong ones no process would start, over and over
         serve = [sys.executable, "-m", "gateway", "serve", "--port", "{port}"]
         fleet = ProcessFleet(serve, _ports(base_port), os.environ)
         return run_loop(_until_told(fleet, wanted, fleet))
@@ -200,6 +202,8 @@ def _tell(as_json: bool) -> Callable[[Pass], None]:
 
 def _blind(seen: Pass) -> str | None:
     """Why nobody knows how many are needed; None: it is known."""
+    if not seen.before:
+        return "the fewest: none runs yet"
     if any(wish is not None for wish in seen.wishes):
         return None
     if not seen.answered:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.autoscale.fleet import ProcessFleet
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
 from tests.support.eventually import eventually
+from tests.support.web import SECRET
 
 
 class Replica:
@@ -136,10 +140,40 @@ def _object(lines: Iterator[str]) -> str:
     (["--command", "a", "--compose", "worker"], "exclude each other"),
     (["--supervised", "e.toml", "--compose", "worker"], "excludes --compose and --command"),
     (["--supervised", "no-such.toml"], "no-such.toml: No such file"),
+    (["--min", "1"], "DATABASE_URL is not set"),
 ])  # fmt: skip
-def test_wrong_usage_is_explained(options: list[str], said: str) -> None:
+def test_wrong_usage_is_explained(options: list[str], said: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gateway", "autoscale", *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "gateway", "autoscale", *options],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "JWT_SECRET": SECRET, "GATEWAY_ROLE": "api"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 2
     assert said in done.stderr
+
+
+async def test_one_that_is_being_started_again_ends_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.autoscale.fleet._RESTART_AFTER_S", 0.0)
+    again = asyncio.Event()
+    given = iter((1, 2))
+
+    def ports() -> int:
+        port = next(given)
+        if port == 2:
+            again.set()
+        return port
+
+    fleet = ProcessFleet(["sh", "-c", "test {port} = 1 || exec sleep 60"], ports, dict(os.environ))
+    await fleet.scale(1, {})
+    await again.wait()
+    await fleet.close()
+    left = [instance.process for instance in fleet.running]
+    for process in left:
+        process.kill()
+        await process.wait()
+    assert not left
+    assert fleet.exits == [0, -signal.SIGTERM]
