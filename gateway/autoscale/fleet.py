@@ -87,9 +87,10 @@ class ProcessFleet:
 
     async def close(self) -> None:
         """Drain all, and wait for their ends."""
-        for instance in tuple(self.running):
-            self._drain(instance)
-        await asyncio.gather(*self._tasks)
+        while self._tasks:
+            for instance in tuple(self.running):  # also one that just then was started in the place of another
+                self._drain(instance)
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def _start(self) -> None:
         port = self._ports()

@@ -203,9 +203,14 @@ class Pump:
 
     async def _rest(self, waiting: Coroutine[Any, Any, None]) -> None:
         """Wait, but not longer than the queue is open."""
-        self._resting = asyncio.create_task(waiting)
-        await asyncio.wait([self._resting])
-        resting, self._resting = self._resting, None
+        self._resting = resting = asyncio.create_task(waiting)
+        try:
+            await asyncio.wait([resting])
+        finally:  # also when the pump stops: what waits in Redis ends before its client is closed
+            self._resting = None
+            if not resting.done():
+                resting.cancel()
+                await asyncio.wait([resting])
         if not resting.cancelled():
             resting.result()
 

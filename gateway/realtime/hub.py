@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 VERIFY_S: Final = 5.0
 _RETRY_S: Final = 0.25
 _UNDER_WAY_S: Final = 0.25  # hints that were sent arrive within it
+_ENDING_S: Final = 1.0  # a statement on a silent connection takes long to be cancelled
 _PAGE: Final = 200  # messages read at once
 _CHANNELS_AT_ONCE: Final = 500
 
@@ -43,6 +44,7 @@ class Hub:
         self._listeners: set[Listener] = set()
         self._draining = False
         self._filling: set[asyncio.Task[None]] = set()
+        self._stopped = False  # what the logs deliver until they stop too is nobody's
         self._due = asyncio.Event()
         self._outage = False  # Redis was lost or came back since the last look
         self._loop = Loop(self.name, self._look)
@@ -50,13 +52,17 @@ class Hub:
         logs.on_change(self._changed)
 
     async def start(self) -> None:
+        self._stopped = False
         self._log = self._logs.current
         await self._loop.start()
 
     async def stop(self) -> None:
+        self._stopped = True
         await self._loop.stop()
-        for filling in self._filling:
-            filling.cancel()
+        if filling := tuple(self._filling):
+            for task in filling:
+                task.cancel()
+            await asyncio.wait(filling, timeout=_ENDING_S)
 
     def enter(self, listener: Listener) -> None:
         """Let it know when this replica stops. To be followed by ``leave``."""
@@ -164,7 +170,7 @@ class Hub:
             self._fill_soon(feed)
 
     def _fill_soon(self, feed: Feed) -> None:
-        if not feed.filling:
+        if not feed.filling and not self._stopped:
             feed.filling = True
             filling = asyncio.create_task(self._filled(feed), name="realtime fill")
             self._filling.add(filling)

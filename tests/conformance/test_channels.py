@@ -254,3 +254,21 @@ async def test_every_statement_is_one_that_postgres_takes(pool: Pool) -> None:
     async with pool.acquire() as connection:
         for name in SQL:
             await connection.prepare(SQL[name])
+
+
+async def test_a_hub_that_has_stopped_reads_no_more(pool: Pool, url: str | None) -> None:
+    """The logs stop after it, and may deliver until then."""
+
+    def readers() -> list[str]:
+        return [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "realtime fill"]
+
+    async with replica_of_channels(pool, url) as (one, dispatcher):
+        await eventually(lambda: dispatcher.up or url is None)
+        position = await Ear().join(one, RUN)
+        hub = one.hub
+        hub._deliver(str(RUN), position + 5, [b"{}"])  # what is missing before it is read
+        assert readers()
+        await hub.stop()
+        assert not readers()
+        hub._deliver(str(RUN), position + 5, [b"{}"])
+        assert not readers()

@@ -15,6 +15,7 @@ import redis.asyncio as aioredis
 from gateway.infra.loops import Loop
 from gateway.infra.postgres import open_pool
 from gateway.infra.uuid7 import uuid7
+from gateway.jobs.direct_broker import DirectBroker
 from gateway.jobs.errors import Snooze
 from gateway.jobs.job import JobState, NewJob
 from gateway.jobs.settler import Refused, Settler
@@ -319,3 +320,27 @@ async def test_D_E_a_limited_queue_has_one_fetch_under_way(pool: Pool, redis_url
         for _ in range(8):
             ends.release()
         await eventually(partial(_completed, one, 12))
+
+
+class _SlowToLeave(DirectBroker):
+    """Waits as one with Redis does: a connection is closed when the wait is cancelled."""
+
+    waiting = 0
+
+    async def wait(self, queue: str, timeout_s: float) -> None:
+        self.waiting += 1
+        try:
+            await super().wait(queue, timeout_s)
+        finally:
+            await asyncio.sleep(0.1)
+            self.waiting -= 1
+
+
+async def test_G_a_worker_has_stopped_when_nothing_of_it_waits_for_jobs_any_more(pool: Pool) -> None:
+    """What it waits on is closed after it."""
+    async with replica(pool, None) as one:
+        broker = one.dispatcher._direct = _SlowToLeave(one.store)
+        await one.work()
+        await eventually(lambda: broker.waiting == 1)
+        await one.workers[0].stop()
+        assert broker.waiting == 0
