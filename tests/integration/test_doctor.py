@@ -166,10 +166,12 @@ async def test_a_schema_behind_and_one_ahead(database_url: str, pool: asyncpg.Po
 
 
 async def test_what_the_ledger_tells_of_replicas_queues_and_upkeep(database_url: str, pool: asyncpg.Pool[Any]) -> None:
-    assert (await examine(settings_for(database_url)))["replicas"].level is Level.WARNING
+    nobody = await examine(settings_for(database_url))
+    assert (nobody["replicas"].level, "queues" in nobody) == (Level.WARNING, False)
+    await pool.execute("INSERT INTO job_counts VALUES ('orchestration-queue', 'waiting', 7)")
+    assert (await examine(settings_for(database_url)))["queues"].level is Level.PROBLEM, "7 jobs wait for nobody"
     await replica(pool, "a", "all", "email-queue", EMAIL_RATE_MAX="10")
     await replica(pool, "w", "worker", "email-queue", EMAIL_RATE_MAX="20")
-    await pool.execute("INSERT INTO job_counts VALUES ('orchestration-queue', 'waiting', 7)")
     await pool.execute("INSERT INTO maintenance_runs (duty, tick, replica) VALUES ('prune audit', now(), 'a')")
     begun = (await examine(settings_for(database_url)))["maintenance"]
     assert (begun.level, begun.seen) == (Level.OK, "0 duties ended well when they last ran, 1 under way")

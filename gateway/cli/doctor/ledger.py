@@ -102,13 +102,16 @@ async def _installation(connection: asyncpg.Connection[asyncpg.Record], settings
 
     replicas = [Replica(**dict(row)) for row in await connection.fetch(JOBS["replicas"], ALIVE_S)]
     found = [_connections(dict(await connection.fetchrow(SQL["connections"]) or {}), len(replicas), settings)]
-    if not replicas:
+    if replicas:
+        found.append(ok("replicas", _told(replicas)))
+        found += [warning(odd.kind.replace("_", " "), odd.message, _see(odd.replicas)) for odd in oddities(replicas)]
+    else:
         todo = "Start one: gateway serve. If they run, they have another DATABASE_URL."
-        return [*found, warning("replicas", "none lives on this database", todo)]
-    found.append(ok("replicas", _told(replicas)))
-    found += [warning(odd.kind.replace("_", " "), odd.message, _see(odd.replicas)) for odd in oddities(replicas)]
+        found.append(warning("replicas", "none lives on this database", todo))
     waiting = {row["queue"]: row["n"] for row in await connection.fetch(SQL["waiting"])}
-    return [*found, _attended(replicas, waiting), _duties(await connection.fetch(JOBS["duty_last_runs"]))]
+    if replicas or waiting:
+        found.append(_attended(replicas, waiting))
+    return [*found, _duties(await connection.fetch(JOBS["duty_last_runs"]))]
 
 
 def _see(ids: Sequence[str]) -> str:
