@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.command import GatewayCommand, invocation
 from gateway.cli.errors import CliError, Exit
-from gateway.cli.output import duration, print_facts, print_json, print_table, say
+from gateway.cli.output import duration, one_line, print_facts, print_json, print_table, say
 from gateway.cli.supervise_config import config_option, ecosystem_file, read_config
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def facts(found: Status) -> dict[str, Any]:
 
 
 def reasons(found: Status) -> list[str]:
-    """Why processes are not as they should be."""
-    return [f"{process.state}: {process.reason}" for process in found.processes if process.reason is not None]
+    """Why processes are not as they should be; what they wrote last is part of it."""
+    return [f"{one.state}: {one_line(one.reason)}" for one in found.processes if one.reason is not None]
 
 
 def rows(found: Status) -> list[list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from gateway.supervise.config import Ecosystem
+    from gateway.supervise.messages import Status
 
 _REFRESH_S = 1.0
 _LINES = 8
@@ -45,20 +47,30 @@ def monit() -> None:
 
 
 def _screen(eco: Ecosystem) -> Group:
+    return drawn(supervisor_status(eco.socket), _last(eco.out_file, eco.error_file))
+
+
+def drawn(found: Status, last: Iterable[Text]) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    found = supervisor_status(eco.socket)
-    heading = Text("  ".join(f"{name} {value}" for name, value in facts(found).items()), style="bold")
+    heading = _whole("  ".join(f"{name} {value}" for name, value in facts(found).items()), "bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in COLUMNS:
         table.add_column(column)
     for process, row in zip(found.processes, rows(found), strict=True):
         style = {"ready": "green", "given up": "red"}.get(process.state, "yellow")
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row), style=style)
-    told = [Text(reason, style="yellow") for reason in reasons(found)]
-    return Group(heading, Text(), table, *told, Text(), *_last(eco.out_file, eco.error_file))
+    told = [_whole(reason, "yellow") for reason in reasons(found)]
+    return Group(heading, _whole(""), table, *told, _whole(""), *last)
+
+
+def _whole(text: str, style: str = "") -> Text:
+    """On several lines where it is long: what to do mostly stands at the end."""
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=False, overflow="fold")
 
 
 def _last(*paths: Path | None) -> list[Text]:

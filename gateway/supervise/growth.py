@@ -63,7 +63,7 @@ class Growth:
             return None
         sizes = f"process {process.number} has {process.rss_bytes // _MIB}M, max_memory_restart is {mark // _MIB}M"
         if (process.fresh_bytes or 0) > mark:
-            return f"{sizes}, and it had more when it was fresh: none is replaced. Raise the mark"
+            return f"{sizes}, and a fresh one is above it already: none is replaced. Raise the mark"
         if not self.again:
             return None
         due_s = max(0.0, self.pause_s(eco) - process.uptime_s)

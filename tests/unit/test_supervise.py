@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import select
@@ -19,11 +20,13 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from gateway.autoscale import signal
 from gateway.cli.errors import CliError
 from gateway.cli.root import root
 from gateway.cli.supervise import shared_socket
+from gateway.cli.supervise_monit import drawn
 from gateway.dev_servers import free_port
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
 from gateway.settings.problems import SettingProblem, SettingsError
@@ -31,6 +34,8 @@ from gateway.supervise import client, control
 from gateway.supervise.config import ConfigError, instances_of, read_ecosystem
 from gateway.supervise.logs import BACKLOG_MAX_BYTES, Files, LineTaker, LogFiles, dated, stream_of
 from gateway.supervise.merge import OF_ALL, merged
+from gateway.supervise.messages import Process as Supervised
+from gateway.supervise.messages import Status
 from gateway.supervise.notify import Notifier
 from gateway.supervise.restarts import BACKOFF_MAX_S, Restarts
 from gateway.supervise.supervisor import reap_others
@@ -481,3 +486,24 @@ def test_a_process_does_not_wait_for_a_supervisor_that_reads_no_output() -> None
     *_, told, last = rest.decode().splitlines()
     assert re.fullmatch(r"\d{3,} writes to the log were lost: the supervisor did not read them", told), told
     assert last == "it is read again"
+
+
+def test_the_monitor_shows_whole_what_is_to_be_done_and_moves_no_cursor() -> None:
+    reason = f"ended with 1: \x1b[2J{'x' * 100} raise max_memory_restart"
+    found = Status(
+        name="shop",
+        pid=1,
+        address="http://127.0.0.1:3003",
+        instances=1,
+        uptime_s=5,
+        processes=[Supervised(number=0, state="waiting", reason=reason)],
+        waiting={"email-queue": 7, "orchestration-queue": 0},
+    )
+    screen = Console(file=io.StringIO(), width=80, soft_wrap=True, force_terminal=False)
+    screen.print(drawn(found, []))
+    assert isinstance(screen.file, io.StringIO)
+    text = screen.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "raise max_memory_restart" in " ".join(text.split())
+    assert "email-queue 7" in " ".join(text.split())
+    assert "\x1b" not in text
