@@ -108,6 +108,15 @@ def _mail(settings: Settings) -> Iterator[SettingProblem]:
         )
 
 
+def _role(settings: Settings) -> Iterator[SettingProblem]:
+    if not settings.serves_api and not settings.runs_workers:
+        yield SettingProblem(
+            "DISABLE_BACKGROUND_WORKERS",
+            "is true, and GATEWAY_ROLE is worker: this process would do nothing",
+            "Unset it here: it is for processes with the API.",
+        )
+
+
 def _queues(settings: Settings) -> Iterator[SettingProblem]:
     known = (*QUEUES, *settings.profiles)
     if settings.queue_names == ():
@@ -199,6 +208,7 @@ _RULES: tuple[tuple[Callable[[Settings], Iterator[SettingProblem]], tuple[str, .
     (_queues, ("gateway_queues", "gateway_profiles"), True),
     (_profiles, ("gateway_profiles",), True),
     (_callers, ("gateway_role", "auth_mode", "host", "jwt_"), False),
+    (_role, ("gateway_role", "disable_"), False),
     (_mail, ("gateway_role", "gateway_queues", "disable_", "smtp_host"), False),
     (_mail_authorities, ("smtp_ca_bundle",), False),
     (_redis_authorities, ("redis_ca_bundle",), False),

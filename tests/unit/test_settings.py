@@ -217,6 +217,11 @@ def test_masked_url_hides_whatever_is_named_like_a_secret(name: str) -> None:
         ({"SMTP_FROM_EMAIL": "Shop <a@example.com>"}, "SMTP_FROM_EMAIL", "one bare address"),
         ({"SMTP_FROM_NAME": "x" * 201}, "SMTP_FROM_NAME", "at most 200"),
         ({"SMTP_FROM_NAME": "Shop\r\nBcc: x@evil.example"}, "SMTP_FROM_NAME", "line break"),
+        (
+            {"GATEWAY_ROLE": "worker", "DISABLE_BACKGROUND_WORKERS": "true"},
+            "DISABLE_BACKGROUND_WORKERS",
+            "this process would do nothing",
+        ),
         ({"GATEWAY_QUEUES": "mail"}, "GATEWAY_QUEUES", 'No queue named "mail". Known: email, orchestration.'),
         ({"GATEWAY_QUEUES": "email,emial"}, "GATEWAY_QUEUES", 'No queue named "emial"'),
         ({"GATEWAY_QUEUES": ","}, "GATEWAY_QUEUES", "names no queue"),
