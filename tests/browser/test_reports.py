@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import expect
@@ -34,3 +35,23 @@ async def test_failures_of_one_reason_are_one_row_that_leads_to_its_jobs(visits:
     assert not await findings(page)
     await row.get_by_role("link", name="Retry…").click()
     await expect(page.get_by_role("main")).to_contain_text(re.compile(r"\d+ jobs? match[\s\S]*550 \* Mailbox is full"))
+
+
+async def test_what_can_be_done_follows_what_happens_while_the_page_is_open(visits: Visits, shown: World) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    job = await shown.send("delayed", "follow@tomorrow.example", scheduledAt=tomorrow)
+    page = await visits.open(f"{QUEUE}/{job}")
+    queue = await visits.open("/queue/chat")
+    await expect(page.get_by_text("Cancel…")).to_be_visible()
+    await expect(queue.get_by_role("button", name="Resume")).to_be_hidden()
+    await shown.admin("POST", f"/jobs/{job}/cancel", {"reason": "by somebody else"})
+    await shown.admin("POST", "/queues/chat/pause", {"reason": "by somebody else"})
+    try:
+        await expect(page.get_by_text("Replay with another argument…")).to_be_visible(timeout=LIVE_MS)
+        await expect(page.get_by_text("Cancel…")).to_be_hidden()
+        await queue.evaluate("look()")
+        await expect(queue.get_by_role("button", name="Resume")).to_be_visible(timeout=LIVE_MS)
+    finally:
+        await shown.admin("POST", "/queues/chat/resume")
+    await queue.evaluate("look()")
+    await expect(queue.get_by_role("button", name="Resume")).to_be_hidden(timeout=LIVE_MS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -56,6 +57,21 @@ async def test_jobs_of_all_queues_are_found(board: Dashboard) -> None:
     assert f"{PAGES}/queue/orchestration-queue/{other}" in page.links()
     assert f"{PAGES}/queue/email-queue/{mine}" in (await board.page(f"/jobs?q={mine[:13]}")).links()
     assert "unknown queue" in (await board.page("/jobs?q=queue:nothing")).text
+
+
+async def test_a_row_of_an_open_page_gets_the_numbers_of_its_own_replica(board: Dashboard) -> None:
+    """Scripts look for cells by their names: places change when an old replica leaves the list."""
+    at = datetime.now(UTC)
+    for age, name in enumerate(("young", "old")):
+        await beat(board, name, started_at=at - timedelta(hours=age))
+    named = {f"{cell}-young" for cell in ("state", "busy", "memory", "loop", "seen", "mode", "acts")} | {"r-young"}
+    for gone in (False, True):
+        if gone:
+            await board.pool.execute("DELETE FROM replicas WHERE id = 'old'")
+        page = await board.page("/replicas")
+        ids = {str(cell.get("id")) for tag in ("tr", "td") for cell in page.all(tag)}
+        assert named <= ids
+        assert ("state-old" in ids) is not gone
 
 
 async def test_replicas_are_shown_and_drained(board: Dashboard) -> None:

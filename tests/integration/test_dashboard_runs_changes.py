@@ -102,6 +102,7 @@ async def test_a_yes_has_it_done_and_stands_in_the_audit(board: Dashboard) -> No
     for words in ("Approved. A job does it now.", "the operator", "go on"):
         assert words in page.text
     assert page.actions() == []
+    assert [one["data-topics"] for one in page.all("body")] != [""], "it is followed until it is done"
     assert ("the operator", "action.approve", str(action)) in await board.audited()
     job = await board.pool.fetchval("SELECT job_id FROM actions WHERE id = $1", action)
     assert f"{PAGES}/approvals/{action}" in (await board.page(f"/queue/orchestration-queue/{job}")).links()

@@ -162,7 +162,10 @@ async def operations_page(request: PageRequest, platform: ThePlatform, dashboard
     async with asyncio.timeout(READ_S):
         operations = await platform.inspector.operations.newest(OPERATIONS_SHOWN)
     data = {"operations": [readable(operation, request.user) for operation in operations]}
-    page = Page(template="operations.html", title="Operations", place="operations", data=data)
+    known = platform.engine.registry.queue_names
+    running = {one.queue for one in operations if one.state == "running"}
+    topics = [f"queue:{name}" for name in known if name in running]
+    page = Page(template="operations.html", title="Operations", place="operations", data=data, topics=topics)
     return respond(request, dashboard, page)
 
 

@@ -14,7 +14,7 @@ from gateway.masking import CONTENT_MASK, pretty
 from gateway.pages import Asked, Done, View
 from gateway.services.orchestration.action_routes import COMMENT_MAX
 from gateway.services.orchestration.action_store import Action
-from gateway.services.orchestration.actions import ActionStatus
+from gateway.services.orchestration.actions import OPEN, ActionStatus
 from gateway.services.orchestration.approvals import Approvals, no_action, without_content
 from gateway.services.orchestration.pages.badges import Badge, badge_of_action
 from gateway.services.orchestration.pages.queries import address, id_in, word_in, wrong
@@ -76,7 +76,7 @@ class ApprovalsPage:
             title=f"Approval {str(found.id)[:8]}",
             data={"card": card},
             extra={"may_read": asked.user.reads_content, "waits": waits},
-            topics=[f"project:{found.project_id}"] if waits else [],
+            topics=[f"project:{found.project_id}"] if found.status in OPEN else [],
         )
 
     async def approve(self, asked: Asked) -> Done:
