@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -25,6 +26,9 @@ _POLL_S: Final = 0.02
 _START_ATTEMPTS: Final = 10
 _RETRY_S: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
+# Below those that systems give to whoever asks for any: one of them may be gone before it is used.
+_PORTS: Final = range(20_000, 32_000)
+_PORTS_TRIED: Final = 1000
 
 
 class DevServerError(Exception):
@@ -32,10 +36,13 @@ class DevServerError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody uses at this moment. Raises DevServerError."""
+    for _ in range(_PORTS_TRIED):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise DevServerError(f"{_PORTS_TRIED} ports between {_PORTS[0]} and {_PORTS[-1]} were tried, and all are in use")
 
 
 class ChildServer:

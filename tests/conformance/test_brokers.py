@@ -36,7 +36,7 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
     async with AsyncExitStack() as stack:
 
         async def start(**options: Any) -> Replica:
-            made = await stack.enter_async_context(replica(pool, url, **options))
+            made = await stack.enter_async_context(replica(pool, url, patience_s=5, **options))
             assert made.engine.mode == request.param
             return made
 

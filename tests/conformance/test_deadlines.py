@@ -26,7 +26,7 @@ Pool = asyncpg.Pool
 async def one(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Replica]:
     """A replica whose slots and chores are not started."""
     url = request.getfixturevalue("redis_url") if request.param == "queue" else None
-    async with replica(pool, url, queue=policy(concurrency=1, backoff_ms=1)) as made:
+    async with replica(pool, url, patience_s=5, queue=policy(concurrency=1, backoff_ms=1)) as made:
         yield made
 
 

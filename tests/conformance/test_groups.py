@@ -40,7 +40,7 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
     async with AsyncExitStack() as stack:
 
         async def start(**options: Any) -> Replica:
-            return await stack.enter_async_context(replica(pool, url, **options))
+            return await stack.enter_async_context(replica(pool, url, patience_s=5, **options))
 
         yield start
 
@@ -364,7 +364,7 @@ async def test_a_changed_limit_holds_within_five_seconds_also_for_what_is_ready(
 async def test_a_flush_of_redis_loses_no_turn(pool: Pool, redis_url: str) -> None:
     watch = Watch(held=True)
     limited = policy(concurrency=2, group_concurrency=2)
-    async with replica(pool, redis_url, queue=limited, script=Script(behave=watch), maintain=True) as one:
+    async with replica(pool, redis_url, patience_s=5, queue=limited, script=Script(behave=watch), maintain=True) as one:
         await one.work()
         await one.engine.submit_many([*jobs("a", 6), *jobs("b", 6)])
         await eventually(lambda: sum(watch.running.values()) == 2)
@@ -376,7 +376,7 @@ async def test_a_flush_of_redis_loses_no_turn(pool: Pool, redis_url: str) -> Non
 
 
 async def test_redis_hears_of_ready_jobs_only(pool: Pool, redis_url: str) -> None:
-    async with replica(pool, redis_url, queue=policy(group_concurrency=3)) as one:
+    async with replica(pool, redis_url, patience_s=5, queue=policy(group_concurrency=3)) as one:
         await one.engine.submit_many(jobs("a", 50))
         await at_rest(pool, "a", 0, 3, 47)
         broker = one.dispatcher.redis
@@ -395,7 +395,7 @@ async def test_blocked_jobs_do_not_have_redis_told_everything_again_and_lost_one
     pool: Pool, redis_url: str
 ) -> None:
     """Redis knows fewer jobs than wait, for good; telling it a long queue every six seconds would help nobody."""
-    async with replica(pool, redis_url, queue=policy(group_concurrency=1)) as one:
+    async with replica(pool, redis_url, patience_s=5, queue=policy(group_concurrency=1)) as one:
         await one.engine.submit_many(jobs(None, 2500))
         await one.engine.submit_many(jobs("a", 1500))
         await at_rest(pool, "a", 0, 1, 1499)

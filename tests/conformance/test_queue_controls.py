@@ -41,7 +41,7 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
     async with AsyncExitStack() as stack:
 
         async def start(**options: Any) -> Replica:
-            made = await stack.enter_async_context(replica(pool, url, **options))
+            made = await stack.enter_async_context(replica(pool, url, patience_s=5, **options))
             controls = controls_of(made, pool)
             await controls.start()
             stack.push_async_callback(controls.stop)

@@ -52,7 +52,7 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
     async with AsyncExitStack() as stack:
 
         async def start(**options: Any) -> Replica:
-            return await stack.enter_async_context(replica(pool, url, **options))
+            return await stack.enter_async_context(replica(pool, url, patience_s=5, **options))
 
         yield start
 

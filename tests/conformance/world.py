@@ -47,7 +47,7 @@ class World:
         stack.push_async_callback(pool.close)
         holders = []
         for name in ("one", "two"):
-            made = await stack.enter_async_context(replica(pool, redis_url, queue=POLICY, name=name))
+            made = await stack.enter_async_context(replica(pool, redis_url, patience_s=5, queue=POLICY, name=name))
             # The loop runs only during a rule: a ping cut in two by a pause would look like an outage.
             await made.leases.stop()
             await made.reporter.stop()

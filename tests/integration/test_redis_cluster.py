@@ -76,7 +76,7 @@ async def make(cluster: RedisCluster, pool: Pool) -> AsyncIterator[Make]:
         started: list[Replica] = []
 
         async def start(**options: Any) -> Replica:
-            made = await stack.enter_async_context(replica(pool, cluster.target, **options))
+            made = await stack.enter_async_context(replica(pool, cluster.target, patience_s=5, **options))
             assert made.engine.mode == "queue"
             started.append(made)
             return made
@@ -89,7 +89,7 @@ async def make(cluster: RedisCluster, pool: Pool) -> AsyncIterator[Make]:
 async def test_a_burst_of_commands_waits_for_connections(make: Make, cluster: RedisCluster) -> None:
     one = await make()
     await asyncio.gather(*(one.submit(n) for n in range(300)))
-    client = command_client(cluster.target, max_connections=2)
+    client = command_client(cluster.target, max_connections=2, patience_s=5)
     await asyncio.gather(*(client.incr("{email}:n") for _ in range(200)))
     assert await client.get("{email}:n") == b"200"
     await client.aclose()

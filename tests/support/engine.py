@@ -118,6 +118,7 @@ async def replica(
     name: str = "replica-1",
     script: Script | None = None,
     maintain: bool = False,
+    patience_s: float | None = None,  # with Redis, where no outage is the subject: a busy machine is none
 ) -> AsyncIterator[Replica]:
     queue, stalls, script = queue or policy(), stalls or StallPolicy(), script or Script()
     registry = Registry()
@@ -130,7 +131,7 @@ async def replica(
     groups = Groups(pool, registry)
     dispatcher = Dispatcher(DirectBroker(store), events, groups)
     target = redis_target(redis) if isinstance(redis, str) else redis
-    clients = [command_client(target), blocking_client(target, BLOCK_S)] if target else []
+    clients = [command_client(target, patience_s=patience_s), blocking_client(target, BLOCK_S)] if target else []
     await store.ensure_queues(registry.queue_names)
     if clients:
         dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id(), registry.queue_names))
