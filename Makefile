@@ -5,6 +5,10 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
+# The one that is named is for all steps, not for the first one only.
+ifneq ($(origin PYTHON),file)
+export UV_PYTHON := $(PYTHON)
+endif
 ARGS ?=
 TOOLS := .tools
 UV := $(TOOLS)/bin/uv
