@@ -18,6 +18,7 @@ from tests.support.gateway import running
 from tests.support.smtp_server import ScriptedSmtp
 
 BURST = 600
+QUIET = {"LOG_LEVEL": "error"}  # thousands of lines of the replicas would hide these few
 
 
 class Story:
@@ -67,7 +68,7 @@ async def _acts(dsn: str) -> None:
     print(
         f"{MINIMUM} to {MAXIMUM} replicas, seconds as a cluster would count them; + is a replica that finishes its jobs"
     )
-    async with running(ScriptedSmtp()) as smtp, trial(dsn, smtp, Signal.WAITING) as made:
+    async with running(ScriptedSmtp()) as smtp, trial(dsn, smtp, Signal.WAITING, **QUIET) as made:
         story, url = Story(made, smtp), made.fleet.urls[0]
         (await made.client.post(f"{url}/api/v1/admin/queues/email-queue/pause")).raise_for_status()
         await made.submit(60)
@@ -81,7 +82,7 @@ async def _acts(dsn: str) -> None:
         await story.until(f"{BURST} mails of half a second: out", lambda: len(smtp.messages) >= story.sent)
         smtp.script.delay_s = 0
         await story.until("and back", lambda: made.fleet.size == MINIMUM and not made.fleet.draining)
-    limit = {"EMAIL_RATE_MAX": "10", "EMAIL_RATE_DURATION_MS": "1000"}
+    limit = QUIET | {"EMAIL_RATE_MAX": "10", "EMAIL_RATE_DURATION_MS": "1000"}
     async with running(ScriptedSmtp()) as smtp, trial(dsn, smtp, Signal.WAITING, **limit) as made:
         story = Story(made, smtp)
         await made.submit(10)
