@@ -17,7 +17,7 @@ import structlog
 
 from gateway.chores import common_chores
 from gateway.feature import Feature, Platform
-from gateway.infra.lifecycle import Component, StartError, stop_all
+from gateway.infra.lifecycle import Component, StartError, end, stop_all
 from gateway.infra.loop_lag import LoopLag
 from gateway.infra.metrics import Metrics, Slots
 from gateway.infra.migrate import migration_status
@@ -61,6 +61,7 @@ log = structlog.get_logger(__name__)
 _LEDGER_RETRY_S = 1.0
 _HAND_BACK_S = 8.0  # after the grace period: until a stubborn task was given up, and its job settled
 _STOP_S = 5.0  # for all components together
+_BOOT_S = 2.0  # until a boot has ended that is cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +294,7 @@ class Runtime:
     async def stop(self) -> None:
         """Safe to call twice, and on a runtime that never started."""
         self._draining = True
-        if self._boot is not None:
-            self._boot.cancel()
-            await asyncio.gather(self._boot, return_exceptions=True)
+        await end(self._boot, _BOOT_S)
         await stop_all(self._started, _STOP_S)
         await asyncio.gather(close_pool(self.pool), close_pool(self._vital))
+        await end(self._boot, _BOOT_S)  # one that waited for a silent PostgreSQL

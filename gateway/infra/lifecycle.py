@@ -31,6 +31,17 @@ class Component(Protocol):
     async def stop(self) -> None: ...
 
 
+async def end(task: asyncio.Task[None] | None, within_s: float) -> None:
+    """Cancel it, and wait for its end, but not longer: one that waits for a silent PostgreSQL ends only when its pool is
+    closed."""
+    if task is None:
+        return
+    task.cancel()
+    await asyncio.wait([task], timeout=within_s)
+    if task.done() and not task.cancelled():
+        task.exception()  # it was for those who waited for the task
+
+
 async def stop_all(started: list[Component], within_s: float) -> None:
     """Stop them, the last one first, and empty the list. One that cannot stop, or not in time, must not keep the others
     from it, nor the process from ending."""

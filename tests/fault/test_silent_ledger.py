@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import httpx
 import pytest
 
+from gateway.runtime import Runtime
 from tests.fault.test_processes import start_leader
 from tests.support.eventually import eventually
 from tests.support.gateway import Cluster, HoldingSmtp
 from tests.support.modes import LONG, WITHOUT_REDIS
 from tests.support.proxy import Proxy
+from tests.support.web import settings_for
 
 pytestmark = pytest.mark.fault
 
@@ -74,3 +79,23 @@ async def test_G_a_request_that_waits_for_a_silent_postgres_does_not_keep_the_pr
     with suppress(httpx.TransportError):
         assert (await waiting).status_code == 503
     assert smtp.messages == []
+
+
+async def test_G_a_stop_while_a_start_waits_for_a_silent_postgres_ends_in_time(
+    database_url: str, pool: asyncpg.Pool[Any], link: Proxy
+) -> None:
+    runtime = await Runtime.open(settings_for(through(database_url, link)))
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE queues")  # what a start writes first
+        await runtime.start()
+        await eventually(lambda: _somebody_waits(pool))
+        link.stall()
+        began = time.monotonic()
+        await runtime.stop()
+        assert time.monotonic() - began < 15
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "boot"]
+
+
+async def _somebody_waits(pool: asyncpg.Pool[Any]) -> bool:
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    return bool(await pool.fetchval(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = {here}"))
