@@ -32,8 +32,7 @@ class Component(Protocol):
 
 
 async def end(task: asyncio.Task[None] | None, within_s: float) -> None:
-    """Cancel it, and wait for its end, but not longer: one that waits for a silent PostgreSQL ends only when its pool is
-    closed."""
+    """Cancel it and wait for its end, but not longer: one that waits for a silent PostgreSQL ends with its pool."""
     if task is None:
         return
     task.cancel()
