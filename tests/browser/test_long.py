@@ -156,7 +156,11 @@ async def test_a_hostile_mail_is_shown_and_reaches_nobody(visits: Visits, shown:
 async def test_a_page_does_not_move_when_its_script_has_come(visits: Visits, shown: World) -> None:
     """Scripts show what only they can do: where that stands the rest has left room."""
     job = f"{QUEUE}/{shown.jobs['failed'][0]}"
-    for path, sign, width in ((job, ".crumbs", 360), (f"{QUEUE}?status=failed", "thead", 1280)):
+    for path, sign, width in (
+        (job, ".crumbs", 360),
+        (f"{QUEUE}?status=failed", "thead", 1280),
+        ("/login", ".top", 360),
+    ):
         heights = []
         for held in (True, False):
             context = await visits.session(viewport={"width": width, "height": 740})

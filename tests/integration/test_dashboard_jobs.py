@@ -338,6 +338,7 @@ async def test_pause_until_and_resume(board: Dashboard) -> None:
     await board.press(f"{QUEUE}/pause", until=until, reason="provider 429")
     page = await board.page(QUEUE)
     assert "email-queue is paused until" in page.text
+    assert 'Reason: "provider 429". Nothing waits.' in page.text
     assert f"{PAGES}{QUEUE}/resume" in page.actions()
     await board.press(f"{QUEUE}/resume")
     assert "is paused" not in (await board.page(QUEUE)).text

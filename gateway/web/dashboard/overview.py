@@ -99,7 +99,7 @@ def _row(name: str, counts: QueueCounts, slots: int, read: dict[str, Any]) -> Qu
 
 def banners_of(row: QueueRow) -> list[Banner]:
     """What somebody should know of a queue before its numbers."""
-    waits = "nothing waits" if not row.counts.waiting else _waits(row)
+    waits = "Nothing waits" if not row.counts.waiting else _waits(row)
     if row.paused:
         until = f" until {row.paused_until:%Y-%m-%d %H:%M:%S} UTC" if row.paused_until else ""
         reason = f' Reason: "{row.pause_reason}".' if row.pause_reason else ""
