@@ -12,6 +12,7 @@ OUTSIDE: Object = {}
 STRANGER = {"namespace": "shop", "app.kubernetes.io/name": "shop"}
 INGRESS = {"namespace": "ingress-nginx", "app.kubernetes.io/name": "ingress-nginx"}
 PROMETHEUS = {"namespace": "monitoring", "app.kubernetes.io/name": "prometheus"}
+POSTGRES = {"namespace": "databases", "cnpg.io/cluster": "gateway"}
 DNS = {"namespace": "kube-system", "k8s-app": "kube-dns"}
 
 
@@ -40,7 +41,8 @@ def _is(peer: Object, labels: Object, namespace: str) -> bool:
     if labels == OUTSIDE:
         return False
     if "namespaceSelector" in peer:
-        wanted = {"matchLabels": {"namespace": peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]}}
+        names = peer["namespaceSelector"].get("matchLabels", {})  # none: every namespace
+        wanted = {"matchLabels": {"namespace": names.get("kubernetes.io/metadata.name", labels["namespace"])}}
         return _selects(wanted, labels) and _selects(peer.get("podSelector", {}), labels)
     return labels["namespace"] == namespace and _selects(peer["podSelector"], labels)
 
@@ -61,7 +63,7 @@ def _admits(overlay: str, direction: str, pod: Object, other: Object, port: int)
 
 def _may_call(overlay: str, source: Object, target: Object, port: int) -> bool:
     out = source in (OUTSIDE, STRANGER, INGRESS, PROMETHEUS) or _admits(overlay, "Egress", source, target, port)
-    foreign = target in (OUTSIDE, DNS, PROMETHEUS)
+    foreign = target in (OUTSIDE, DNS, PROMETHEUS, POSTGRES)
     return out and (foreign or _admits(overlay, "Ingress", target, source, port))
 
 
@@ -82,6 +84,7 @@ def test_gateways_reach_what_they_need_and_are_reached_by_those_who_may(overlay:
         gateway = found[work["metadata"]["name"]]
         assert all(_may_call(overlay, gateway, OUTSIDE, one) for one in (5432, 587, 465, 443))
         assert not any(_may_call(overlay, gateway, OUTSIDE, one) for one in (22, 25, 80, 6379))
+        assert _may_call(overlay, gateway, POSTGRES, 5432) and not _may_call(overlay, gateway, POSTGRES, 443)
         assert _may_call(overlay, gateway, DNS, 53)
         if work["kind"] != "Job":
             assert _may_call(overlay, INGRESS, gateway, port) and _may_call(overlay, PROMETHEUS, gateway, port)
