@@ -47,8 +47,8 @@ async def test_what_can_be_done_follows_what_happens_while_the_page_is_open(visi
     await shown.admin("POST", f"/jobs/{job}/cancel", {"reason": "by somebody else"})
     await shown.admin("POST", "/queues/chat/pause", {"reason": "by somebody else"})
     try:
-        await expect(page.get_by_text("Replay with another argument…")).to_be_visible(timeout=LIVE_MS)
-        await expect(page.get_by_text("Cancel…")).to_be_hidden()
+        await expect(page.get_by_text("Cancel…")).to_be_hidden(timeout=LIVE_MS)
+        await expect(page.get_by_text("Delete…")).to_be_visible()
         await queue.evaluate("look()")
         await expect(queue.get_by_role("button", name="Resume")).to_be_visible(timeout=LIVE_MS)
     finally:

@@ -290,6 +290,17 @@ async def test_replay_takes_an_edited_argument_and_keeps_what_is_masked(board: D
     assert await board.audited() == [("the admin", "job.replay", job)]
 
 
+async def test_who_cannot_replay_a_job_is_told_why_instead(board: Dashboard) -> None:
+    for task, words in (("email.send", "a mail's job only names the mail"), ("gone.task", "has no task gone.task")):
+        job = await board.submit(task=task)
+        await board.fail(job)
+        page = await board.page(f"{QUEUE}/{job}")
+        assert f"{PAGES}{QUEUE}/{job}/replay" not in page.actions()
+        assert words in page.text
+    board.sign_in(Role.VIEWER)
+    assert words not in (await board.page(f"{QUEUE}/{job}")).text
+
+
 async def test_deleting_is_for_administrators(board: Dashboard) -> None:
     job = await board.submit()
     board.sign_in(Role.OPERATOR)

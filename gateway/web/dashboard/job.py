@@ -10,8 +10,9 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from gateway.feature import ThePlatform
+from gateway.feature import Platform, ThePlatform
 from gateway.infra.log import MASK
+from gateway.jobs.errors import UnknownTask
 from gateway.jobs.inspector import InvalidArgs, NotReplayable
 from gateway.jobs.job import OPEN, JobState
 from gateway.masking import MaskLeft, masked, pretty, unmasked
@@ -25,7 +26,7 @@ from gateway.web.dashboard.queue import OPERATE, READ, WRITE, audited, queue_nam
 from gateway.web.dashboard.timeline import kept_until, steps_of, verdict
 from gateway.web.invalid_body import explain
 from gateway.web.queue_controls import waiting_job_detail
-from gateway.web.queues_schemas import invalid
+from gateway.web.queues_schemas import JobDetail, invalid
 
 _JOB: Final = "/queue/{name:str}/{job_id:str}"
 EDITED_MAX: Final = 200_000  # characters of an argument that can be edited on the page
@@ -64,12 +65,23 @@ async def job_page(
         extra={
             "path": f"/queue/{segment(job.queue)}/{wanted}",
             "args": shown,
-            "editable": pretty_whole(args) if job.state in (JobState.FAILED, JobState.CANCELLED) else None,
+            **_replay(platform, job, args),
             "result": None if result is None else pretty(result),
             "is_open": job.state in OPEN,
         },
     )
     return respond(request, dashboard, page)
+
+
+def _replay(platform: Platform, job: JobDetail, args: Any) -> dict[str, str | None]:
+    """The argument for who wants to edit it, or why the job cannot be repeated with another one."""
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
+        return {"editable": None, "no_replay": None}
+    try:
+        refusal = platform.engine.registry.task(job.task).no_replay
+    except UnknownTask:
+        refusal = f"this version has no task {job.task}"
+    return {"editable": None if refusal else pretty_whole(args), "no_replay": refusal}
 
 
 async def _related(dashboard: Dashboard, queue: str, job_id: UUID) -> list[Related]:
