@@ -60,6 +60,7 @@ class Maintenance:
         self.book = book
         self._holder = holder
         self._leading = asyncio.Event()
+        self._led = False  # the lease may be ours, also when nobody could tell lately
         self.duties = tuple(chore for chore in chores if isinstance(chore, Duty))
         self._loops = [
             Loop("leader", self._lead),
@@ -76,7 +77,8 @@ class Maintenance:
 
     async def stop(self) -> None:
         await asyncio.gather(*(loop.stop() for loop in self._loops))
-        if self._leading.is_set():
+        if self._led:
+            self._led = False
             self._leading.clear()
             await at_stop("release leadership", self._records.release_lease("maintenance", self._holder))
 
@@ -85,6 +87,7 @@ class Maintenance:
         try:
             async with asyncio.timeout(LEADER_RENEW_S):
                 held = await self._records.hold_lease("maintenance", self._holder, LEADER_TTL_S)
+                self._led |= held
         finally:  # who cannot ask does not lead
             if held != self._leading.is_set():
                 log.info("leader_elected" if held else "leader_lost", holder=self._holder)

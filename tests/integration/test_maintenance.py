@@ -193,3 +193,24 @@ async def test_retention_that_is_off_is_no_duty(database_url: str) -> None:
         names = {each.name for each in runtime.maintenance.duties}
     assert not names & {"remove e-mail content", "prune e-mails", "prune runs", "prune conversations", "prune audit"}
     assert "prune jobs" in names
+
+
+async def test_a_leader_that_stops_while_it_renews_its_lease_leaves_it_to_another(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.jobs.maintenance.LEADER_RENEW_S", 1.0)
+    maintenance = Maintenance(Records(pool), DutyBook(pool, "a"), "a", ())
+    await maintenance.start()
+    await eventually(lambda: maintenance.leading)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE leases")
+        await eventually(lambda: _waits_for_a_lock(pool))
+        stopping = asyncio.create_task(maintenance.stop())
+        await eventually(lambda: not maintenance.leading)
+    await stopping
+    assert await pool.fetch("SELECT * FROM leases") == []
+
+
+async def _waits_for_a_lock(pool: Pool) -> bool:
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    return bool(await pool.fetchval(f"SELECT count(*) FROM pg_locks WHERE NOT granted AND database = {here}"))
