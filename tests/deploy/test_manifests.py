@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,3 +236,14 @@ def _config(overlay: str) -> dict[str, str]:
 
 def _quantity(text: str) -> float:
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def test_an_overlay_of_ones_own_sets_the_image_in_the_words_of_the_documents(tmp_path: Path) -> None:
+    name, new = re.findall(r"set image (\S+)=(\S+):0\.1\.0`", (ROOT / "docs/kubernetes.md").read_text("utf-8"))[0]
+    own = {
+        "resources": [os.path.relpath(K8S / "overlays/split", tmp_path.resolve())],
+        "images": [{"name": name, "newName": new, "newTag": "9"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    images = {container["image"] for _, pod in gateways(str(tmp_path)) for container in pod["containers"]}
+    assert images == {f"{new}:9"}
