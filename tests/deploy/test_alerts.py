@@ -57,6 +57,13 @@ def test_the_scrape_configuration_is_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_scrape_of_all_processes_behind_one_port_is_not_refused() -> None:
+    """One sample beyond the limit and nothing of the scrape is taken: GatewayDown, while all is well."""
+    of_one = yaml.safe_load((K8S / "components/monitoring/podmonitor.yaml").read_text("utf-8"))["spec"]["sampleLimit"]
+    (job,) = yaml.safe_load((ROOT / "monitoring/prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    assert job["sample_limit"] >= 16 * of_one
+
+
 def test_the_alerts_fire_when_they_should(tmp_path: Path) -> None:
     done = promtool(tmp_path, rules(), "test", "rules", *CASES)
     assert done.returncode == 0, done.stdout + done.stderr
