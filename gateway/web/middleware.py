@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import msgspec
 import structlog
 from litestar.datastructures import Headers
 from litestar.enums import HttpMethod, ScopeType
@@ -77,13 +79,32 @@ class RequestEdge:
         inner: HTTPScope = {**scope, "method": HttpMethod.GET} if scope["method"] == HttpMethod.HEAD else scope
         asked = Origin(request_id, sound_traceparent(headers.get("traceparent", "")))
         with structlog.contextvars.bound_contextvars(request_id=request_id), under(asked), _span(inner) as step:
+            app = self._app if _has_sound_host(headers) else _refuse_host
             try:
-                await self._app(inner, response.receive, response.send)
+                await app(inner, response.receive, response.send)
             finally:
                 _note_answer(step, inner, response.status)
                 seconds = time.perf_counter() - started
                 _log_access(scope["method"], inner, response.status, seconds)
                 self._told(scope["method"], inner.get("path_template") or UNMATCHED, response.status, seconds)
+
+
+def _has_sound_host(headers: Headers) -> bool:
+    try:
+        urlsplit(f"//{headers.get('host', '')}").port  # noqa: B018  it is read here, lest others fail over it
+    except ValueError:
+        return False
+    return True
+
+
+async def _refuse_host(scope: Scope, _receive: Receive, send: Send) -> None:
+    """RFC 9112, 3.2."""
+    message = "Host is not the name or address of a server, with or without a port"
+    error: dict[str, Any] = {"code": "bad_host", "message": message, "details": [], "requestId": request_id_of(scope)}
+    body = msgspec.json.encode({"success": False, "error": error})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _span(scope: HTTPScope) -> AbstractContextManager[Span]:

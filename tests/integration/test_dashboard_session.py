@@ -123,6 +123,14 @@ async def test_forms_of_other_pages_are_refused(board: Dashboard, headers: dict[
     assert "set-cookie" not in answer.headers
 
 
+async def test_a_referrer_that_is_no_address_is_none(board: Dashboard) -> None:
+    headers = {"Referer": "http://[", "Sec-Fetch-Site": "same-origin"}
+    answer = await board.http.post(f"{PAGES}/queue/email-queue/pause", data={"reason": "x"}, headers=headers)
+    assert answer.headers["location"] == f"{PAGES}/login?ended=1"
+    board.sign_in()
+    assert (await board.http.get(f"{PAGES}/nope", headers=headers)).status_code == 404
+
+
 async def test_the_cookie_opens_no_other_route(board: Dashboard) -> None:
     board.sign_in()
     assert (await board.http.get("/api/v1/admin/queues")).status_code == 401

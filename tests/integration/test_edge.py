@@ -50,6 +50,17 @@ async def test_request_ids_are_kept_if_they_are_sound(client: httpx.AsyncClient)
     assert len(ids) == 4 and all(len(given) == 32 for given in ids)
 
 
+async def test_a_host_that_is_none_is_refused(client: httpx.AsyncClient) -> None:
+    for path in ("/nope", "/admin/queues", "/health/live"):
+        for host in ("localhost:abc", "localhost:99999", "[::1", "[::1]:x"):
+            answer = await client.get(path, headers={"Host": host})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_host"), (path, host)
+            assert answer.json()["error"]["requestId"] == answer.headers["x-request-id"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        for host in ("gateway.example", "127.0.0.1:80", "[::1]:3003", "my_host:"):
+            assert (await client.get(path, headers={"Host": host})).status_code < 405, (path, host)
+
+
 async def test_every_answer_has_the_security_headers(client: httpx.AsyncClient) -> None:
     for path in ("/nope", "/health/live", "/metrics", "/openapi.json"):
         headers = (await client.get(path)).headers

@@ -69,7 +69,10 @@ def _for_people(problem: dict[str, Any]) -> dict[str, Any]:
 
 def _came_from(request: AnyRequest) -> str | None:
     """The page that had the form, below the dashboard's address; None: the browser does not tell."""
-    there = urlsplit(request.headers.get("referer", ""))
+    try:
+        there = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return None
     home = base(request)
     if there.path != home and not there.path.startswith(f"{home}/"):
         return None
