@@ -19,6 +19,7 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, 
 
 from gateway.infra.http_metrics import UNMATCHED
 from gateway.infra.tracing import Origin, Span, sound_traceparent, span, tracing, under
+from gateway.problem import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -99,11 +100,11 @@ def _has_sound_host(headers: Headers) -> bool:
 
 async def _refuse_host(scope: Scope, _receive: Receive, send: Send) -> None:
     """RFC 9112, 3.2."""
-    message = "Host is not the name or address of a server, with or without a port"
-    error: dict[str, Any] = {"code": "bad_host", "message": message, "details": [], "requestId": request_id_of(scope)}
+    refused = Problem(400, "bad_host", "Host is not the name or address of a server, with or without a port")
+    error = {"code": refused.code, "message": refused.message, "details": [], "requestId": request_id_of(scope)}
     body = msgspec.json.encode({"success": False, "error": error})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
