@@ -101,7 +101,12 @@ def _has_sound_host(headers: Headers) -> bool:
 async def _refuse_host(scope: Scope, _receive: Receive, send: Send) -> None:
     """RFC 9112, 3.2."""
     refused = Problem(400, "bad_host", "Host is not the name or address of a server, with or without a port")
-    error = {"code": refused.code, "message": refused.message, "details": [], "requestId": request_id_of(scope)}
+    error: dict[str, Any] = {
+        "code": refused.code,
+        "message": refused.message,
+        "details": [],
+        "requestId": request_id_of(scope),
+    }
     body = msgspec.json.encode({"success": False, "error": error})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
