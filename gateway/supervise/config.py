@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -37,7 +37,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=64)] = "api-gateway"
     cwd: str = "."
-    instances: int | Literal["max"] = "max"
+    instances: int | str = "max"
     max_memory_restart: str | None = None
     min_uptime: str = "30s"
     max_restarts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10

@@ -69,7 +69,7 @@ def test_what_the_example_calls_a_default_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("instances = 0", "instances must be a number from 1 to 256"),
-    ('instances = "all"', "instances"),
+    ('instances = "all"', 'instances must be a number from 1 to 256, or "max"'),
     ('max_memory_restart = "lots"', 'max_memory_restart = "lots" is no size; write "1G"'),
     ('listen_timeout = "60"', 'listen_timeout = "60" is no duration; write "60s"'),
     ("instance = 4", "unknown field `instance`"),
