@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ __all__ = [
     "RedisCluster",
     "Script",
     "blocking_client",
+    "close_client",
     "command_client",
     "sentinels_of",
     "subscriber_client",
@@ -66,6 +68,12 @@ def subscriber_client(target: RedisTarget, turn: int) -> Redis:
     client = _client(target, BLOCKING_MARGIN_S, max_connections=2)
     assert isinstance(client, Redis)  # noqa: S101  the type of all but a cluster's client
     return client
+
+
+async def close_client(client: RedisClient) -> None:
+    """Of a server that is silent as well: redis-py raises where TLS is not ended by both sides, and has let go then."""
+    with contextlib.suppress(*REDIS_ERRORS):
+        await client.aclose()
 
 
 class Script:
@@ -157,8 +165,10 @@ class _MasterPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the master that the sentinels name when each is made; it waits when all are in use."""
 
     async def aclose(self) -> None:
-        await super().aclose()
-        await self.sentinel_manager.aclose()
+        try:
+            await super().aclose()
+        finally:
+            await self.sentinel_manager.aclose()
 
 
 class _Cluster(RedisCluster):
@@ -193,6 +203,10 @@ class _Cluster(RedisCluster):
             return await super().execute_command(*args, **kwargs)
 
     async def aclose(self) -> None:
-        await super().aclose()
-        await self.nodes_manager.aclose()
-        await self.nodes_manager.aclose("startup_nodes")
+        try:
+            await super().aclose()
+        finally:
+            try:
+                await self.nodes_manager.aclose()
+            finally:
+                await self.nodes_manager.aclose("startup_nodes")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from gateway.infra.redis import REDIS_ERRORS, RedisCluster, command_client, sentinels_of
+from gateway.infra.redis import REDIS_ERRORS, RedisCluster, close_client, command_client, sentinels_of
 from gateway.settings import RedisForm, RedisTarget
 
 MIN_VERSION: Final = (6, 0)  # BLPOP with fractions of a second; Valkey calls itself 7.2
@@ -82,7 +82,7 @@ async def _infos(target: RedisTarget, patience_s: float | None) -> list[dict[str
         # One master answers for itself, several by name.
         return [found] if "redis_version" in found else list(found.values())
     finally:
-        await client.aclose()
+        await close_client(client)
 
 
 def _faults(target: RedisTarget, info: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.infra.lifecycle import StartError
 from gateway.infra.loops import Loop
-from gateway.infra.redis import RedisClient, blocking_client, command_client
+from gateway.infra.redis import RedisClient, blocking_client, close_client, command_client
 from gateway.infra.redis_check import RedisFitness, redis_fitness
 from gateway.jobs.dispatch import Dispatcher
 from gateway.jobs.redis_broker import BLOCK_S, RedisBroker
@@ -70,7 +70,7 @@ class RedisLink:
         await self._watch.stop()
         await self._dispatcher.stop()
         for client in self._clients:
-            await client.aclose()
+            await close_client(client)
         self._clients.clear()
 
     async def _look(self) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.infra.loops import Loop
-from gateway.infra.redis import REDIS_ERRORS, subscriber_client
+from gateway.infra.redis import REDIS_ERRORS, close_client, subscriber_client
 from gateway.realtime.event_log import LogDown
 from gateway.settings import RedisTarget
 
@@ -88,8 +88,7 @@ class RedisEar:
             for name, confirmed in self._names.items():
                 if confirmed.done():
                     self._names[name] = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(*REDIS_ERRORS):
-                await client.aclose()
+            await close_client(client)
         return _RETRY_S
 
     async def _say(self, *command: str) -> None:

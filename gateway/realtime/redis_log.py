@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from gateway.infra.luafiles import load_lua
-from gateway.infra.redis import REDIS_ERRORS, RedisCluster, Script, command_client
+from gateway.infra.redis import REDIS_ERRORS, RedisCluster, Script, close_client, command_client
 from gateway.realtime.event_log import Batch, Deliver, Entry, LogDown
 from gateway.realtime.redis_ear import RedisEar
 from gateway.settings import RedisTarget
@@ -54,7 +54,7 @@ class RedisLog:
 
     async def stop(self) -> None:
         await self._ear.stop()
-        await self._commands.aclose()
+        await close_client(self._commands)
 
     def key(self, channel: str, part: str) -> str:
         """``part``: log (the stream) or told (the pub/sub channel); see ``lua/append.lua``."""

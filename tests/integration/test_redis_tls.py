@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -13,11 +14,14 @@ from structlog.testing import capture_logs
 
 from gateway.dev_servers import EmbeddedValkey
 from gateway.infra.redis_check import redis_fitness
+from gateway.realtime.channel import Channel, Topic
+from gateway.runtime import Runtime
 from gateway.settings import RedisTarget, load
 from tests.support.engine import replica
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.support.redis_topologies import TlsFront
-from tests.support.web import SECRET
+from tests.support.web import SECRET, settings_for
 
 PASSWORD = "s3cret"
 
@@ -75,3 +79,25 @@ async def test_a_server_that_nobody_vouches_for_gets_no_password(
         down = [line["reason"] for line in lines if line["event"] == "redis_down"]
         assert len(down) == 1
         assert "certificate verify failed" in down[0].lower()
+
+
+async def test_G_a_server_that_falls_silent_keeps_nothing_from_stopping(
+    front: TlsFront, database_url: str, tmp_path: Path
+) -> None:
+    """TLS is ended by both sides, so each connection's end waits for it in vain."""
+    (tmp_path / "ca.pem").write_bytes(front.ca_pem)
+    async with Proxy("127.0.0.1", front.port) as link:
+        url = f"rediss://:{PASSWORD}@localhost:{link.port}/0"
+        runtime = await Runtime.open(settings_for(database_url, redis_url=url, redis_ca_bundle=tmp_path / "ca.pem"))
+        with capture_logs() as lines:
+            try:
+                await runtime.start()
+                await runtime.booted()
+                await eventually(lambda: runtime.mode == "queue")
+                runtime.realtime.publisher.publish((Channel(Topic.JOB, "1"),), "run:step", {})
+                await runtime.realtime.publisher.written()
+                link.stall()
+            finally:
+                await runtime.stop()
+    assert not [line for line in lines if line["event"] in ("stop_failed", "stop_unfinished")]
+    assert "realtime ledger" not in [task.get_name() for task in asyncio.all_tasks()]
