@@ -139,7 +139,7 @@ async def test_the_page_of_a_queue_says_who_goes_by_its_limits(board: Dashboard)
     job = await board.submit()
     await board.pool.execute("UPDATE jobs SET state = 'active', worker = 'w-1' WHERE id = $1::uuid", job)
     await beat(board, "w-1", slots={"email-queue": {"slots": 5, "busy": 1, "limits": revision}})
-    assert "1 still run on w-1" in (await board.page(queue)).text
+    assert "1 still runs on w-1" in (await board.page(queue)).text
 
 
 async def test_maintenance_shows_each_duty_with_its_runs(board: Dashboard) -> None:
