@@ -186,6 +186,25 @@ async def test_what_the_ledger_tells_of_replicas_queues_and_upkeep(database_url:
     assert found["queues"].level is found["connections"].level is Level.PROBLEM
 
 
+async def test_a_user_without_privileges_counts_the_connections_of_others(
+    database_url: str, pool: asyncpg.Pool[Any]
+) -> None:
+    """Of their sessions PostgreSQL tells it little, and whether they leave room is what it must know."""
+    user = f"plain_{os.getpid()}"
+    await pool.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'plain' IN ROLE pg_read_all_data")
+    try:
+        others = [await asyncpg.connect(database_url) for _ in range(3)]
+        plain = urlsplit(database_url)
+        url = plain._replace(netloc=f"{user}:plain@{plain.hostname}:{plain.port}").geturl()
+        found = await examine(settings_for(url))
+        for one in others:
+            await one.close()
+    finally:
+        await pool.execute(f"DROP ROLE {user}")
+    assert int(found["connections"].seen.split(" of ")[0]) >= 5, "the pool's, these three, its own"
+    assert "pg_read_all_stats" in found["transactions"].seen
+
+
 async def test_a_redis_that_takes_a_second_to_answer_is_not_one_that_is_away(
     database_url: str, own_valkey: Callable[[], EmbeddedValkey]
 ) -> None:

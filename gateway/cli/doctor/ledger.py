@@ -83,7 +83,8 @@ def _clock(skew_s: float) -> Finding:
 def _idle(facts: dict[str, Any]) -> Finding:
     number, oldest_s = facts["idle"], facts["oldest_idle_s"]
     if oldest_s is None or oldest_s < _IDLE_S:
-        return ok("transactions", "none has been idle for long")
+        unseen = "" if facts["sees_all"] else " (those of other users are seen with the role pg_read_all_stats)"
+        return ok("transactions", f"none has been idle for long{unseen}")
     todo = "End them (pg_terminate_backend), and set idle_in_transaction_session_timeout for whoever left them."
     return warning("transactions", f"{number} are idle, one for {oldest_s:.0f} s: nothing is vacuumed meanwhile", todo)
 
