@@ -123,7 +123,10 @@ class ProcessFleet:
         await asyncio.sleep(_RESTART_AFTER_S)
         if instance in self.running:
             self.running.remove(instance)
-            await self._start()
+            try:
+                await self._start()
+            except ScaleFailed as error:  # the next pass tries again
+                log.error("replica_not_started", reason=str(error))
         else:
             self.draining.remove(instance)
 

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.autoscale.fleet import ProcessFleet
 from gateway.infra.metrics import Metrics, QueueReading, Readings, Slots
@@ -177,3 +178,18 @@ async def test_one_that_is_being_started_again_ends_with_the_others(monkeypatch:
         await process.wait()
     assert not left
     assert fleet.exits == [0, -signal.SIGTERM]
+
+
+async def test_one_that_cannot_be_started_again_is_told_and_is_up_to_the_next_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.autoscale.fleet._RESTART_AFTER_S", 0.0)
+    command = tmp_path / "replica"
+    command.write_text("#!/bin/sh\nrm $0\n")  # as an upgrade takes it away
+    command.chmod(0o700)
+    fleet = ProcessFleet([str(command)], lambda: 1, dict(os.environ))
+    with capture_logs() as lines:
+        await fleet.scale(1, {})
+        await eventually(lambda: not fleet._tasks)
+    assert [line["reason"] for line in lines if line["event"] == "replica_not_started"]
+    assert fleet.size == 0
