@@ -103,7 +103,9 @@ def _recipients(text: str, before: list[str]) -> list[Address]:
     try:
         addresses = [address for _, address in getaddresses([text])]
     except RecursionError:  # it follows each colon and parenthesis with a call
-        raise _invalid("to", "cannot be read: write the addresses alone, with commas between them") from None
+        addresses = [""]  # as it answers since Python 3.13
+    if addresses == [""]:
+        raise _invalid("to", "cannot be read: write the addresses alone, with commas between them")
     return read_resend({"to": addresses})
 
 
