@@ -364,6 +364,24 @@ async def test_an_action_ends_when_somebody_takes_its_job_away(team: Acting) -> 
 
 
 @WITHOUT_REDIS
+async def test_what_waits_when_its_run_is_cancelled_is_no_failure(team: Acting) -> None:
+    gateway = await team.start()
+    run = await team.answered(ISSUE)
+    queue = "/api/v1/admin/queues/orchestration-queue"
+    assert (await gateway.admin.post(f"{queue}/pause")).status_code == 200
+    (action,) = await team.actions(run, gateway.user)
+    job = (await decide(gateway, action))["jobId"]
+    assert (await gateway.user.post(f"{PATH}/jobs/{run.id}/cancel", json={})).is_success
+    assert (await gateway.admin.post(f"{queue}/resume")).is_success
+
+    async def over() -> bool:
+        return str((await gateway.admin.get(f"/api/v1/admin/jobs/{job}")).json()["data"]["state"]) == "cancelled"
+
+    await eventually(over, 20, "its job is not cancelled")
+    assert team.hub.writes() == []
+
+
+@WITHOUT_REDIS
 async def test_nobody_decides_in_time(team: Acting) -> None:
     gateway = await team.start()
     run = await team.answered(ISSUE)

@@ -17,7 +17,7 @@ import structlog
 from gateway.feature import Platform
 from gateway.infra.postgres import LEDGER_ERRORS, is_unavailable
 from gateway.infra.uuid7 import uuid7
-from gateway.jobs.errors import Fail, QueueFull, Retry, Snooze
+from gateway.jobs.errors import Cancel, Fail, QueueFull, Retry, Snooze
 from gateway.jobs.job import NewJob
 from gateway.jobs.registry import Task, TaskContext
 from gateway.services.orchestration.action_policy import ActionPolicy
@@ -68,7 +68,7 @@ class ActionRunner:
 
     async def perform(self, args: ActArgs, context: TaskContext) -> dict[str, Any]:
         """What came of it. Raises ``Snooze`` while limits leave no room and while GitHub or the ledger rest, ``Retry``
-        for what may pass, ``Fail`` for what never will; the action has ended then."""
+        for what may pass, ``Fail`` for what never will and ``Cancel`` when its run was; the action has ended then."""
         try:
             return await self._perform(UUID(args.action_id), context)
         except LEDGER_ERRORS as error:
@@ -100,6 +100,8 @@ class ActionRunner:
 
     async def _demand_room(self, started: Started, place: Place) -> None:
         """Returns when the execution may go on."""
+        if started.status is ActionStatus.REJECTED:  # its run was cancelled after the approval: nobody's failure
+            raise Cancel(started.reason or "the action is rejected")
         if started.status not in OPEN:
             raise Fail(f"the action is {started.status}: {started.reason}")
         if started.begun:
