@@ -225,7 +225,7 @@ def job_id_of(text: str) -> UUID:
         raise invalid("id", f'"{text[:100]}" is not a job id (a UUID)') from None
 
 
-def states_of(text: str | None) -> tuple[JobState, ...]:
+def states_of(text: str | None, field: str = "state") -> tuple[JobState, ...]:
     """States from ``failed`` or ``waiting,delayed``; nothing means every state."""
     if text is None:
         return ()
@@ -233,7 +233,7 @@ def states_of(text: str | None) -> tuple[JobState, ...]:
         return tuple(JobState(word.strip()) for word in text.split(","))
     except ValueError:
         known = ", ".join(JobState)
-        raise invalid("state", f'"{text[:100]}" is not a state or a list of them ({known})') from None
+        raise invalid(field, f'"{text[:100]}" is not a state or a list of them ({known})') from None
 
 
 def cursor_of(text: str | None) -> UUID | None:

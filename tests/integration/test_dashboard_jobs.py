@@ -101,6 +101,7 @@ async def test_what_cannot_be_understood_is_said_beside_the_box(shared: Dashboar
     for query in ("to:nobody", "from:yesterday", "id:xyz", "args.password:x", "queue:other", "x" * 501):
         page = await shared.page(f"{QUEUE}?q={quote(query)}")
         assert [p for p in page.all("p") if p.get("role") == "alert"], query
+    assert 'status "fialed" is not a state' in (await shared.page(f"{QUEUE}?status=fialed", 400)).text
 
 
 NO_JOB = "00000000-0000-4000-8000-000000000000"

@@ -44,7 +44,7 @@ def status_of(query: Mapping[str, str]) -> str:
     """One state or several with commas; empty: all. Raises Problem 400."""
     status = query.get("status", "")
     status = _BULL_BOARD.get(status, status)
-    states_of(status or None)
+    states_of(status or None, "status")
     return status
 
 
