@@ -23,6 +23,7 @@ import gateway
 from gateway.cli.doctor import examined
 from gateway.cli.doctor.findings import Finding, Level, Verdict, verdict
 from gateway.cli.doctor.ledger import _clock
+from gateway.cli.doctor.machine import room
 from gateway.cli.doctor.outside import providers
 from gateway.cli.instance import DevFile, SmtpAddress
 from gateway.dev_servers import EmbeddedValkey
@@ -251,6 +252,15 @@ async def test_a_key_that_is_refused(database_url: str) -> None:
 )
 def test_clocks(skew_s: float, level: Level) -> None:
     assert _clock(skew_s).level is level
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "level"),
+    [(5e9, 50e9, Level.OK), (0.9e9, 10e9, Level.WARNING), (50e9, 2e12, Level.WARNING), (0.26e9, 0.268e9, Level.OK)],
+    ids=["enough", "less than a gigabyte", "few per cent", "a container's own"],
+)
+def test_room_on_the_disk(free: float, total: float, level: Level) -> None:
+    assert room("/tmp", int(free), int(total)).level is level
 
 
 def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
