@@ -36,6 +36,7 @@ class LeaseKeeper:
         self._store = store
         self._dispatcher = dispatcher
         self._policy = policy
+        self._down_since: float | None = None
         self._loops = (Loop(self.name, self._keep), Loop("cancellations", self._heed_cancellations))
 
     async def start(self) -> None:
@@ -60,8 +61,13 @@ class LeaseKeeper:
                 await self.renew()
                 await self._release_unknown()
         except LEDGER_ERRORS as error:
-            log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
+            if self._down_since is None:  # an outage is two lines
+                self._down_since = time.monotonic()
+                log.warning("renewal_waits_for_ledger", running=len(self._executor.running), error=str(error))
             return _AGAIN_S
+        if self._down_since is not None:
+            log.info("renewal_recovered", down_s=round(time.monotonic() - self._down_since, 2))
+            self._down_since = None
         return self._policy.renew_ms / 1000
 
     async def renew(self) -> None:

@@ -140,10 +140,12 @@ def _of_engine(request: AnyRequest, error: EngineError) -> Problem:
 def _of_anything(request: AnyRequest, error: Exception) -> Problem:
     if is_unavailable(error):
         log.warning("ledger_unavailable", path=request.url.path, error=f"{type(error).__name__}: {error}")
+        reads = request.method in ("GET", "HEAD")
+        again = "" if reads else " with the same Idempotency-Key: then nothing is done twice"
         return Problem(
             503,
             "ledger_unavailable",
-            "The database does not answer. Try again with the same Idempotency-Key: then nothing is done twice",
+            f"The database does not answer. Try again{again}",
             headers={"Retry-After": str(LEDGER_RETRY_AFTER_S)},
         )
     if getattr(error, "sqlstate", None) in _UNSTORABLE_TEXT:

@@ -215,6 +215,10 @@ async def test_postgres_away_is_503_until_it_is_back(own_postgres: Callable[[], 
         away = await client.get("/api/v1/admin/keys", headers=ADMIN)
         assert (away.status_code, checked(away)["code"]) == (503, "ledger_unavailable")
         assert away.headers["retry-after"] == "5"
+        assert "Idempotency-Key" not in checked(away)["message"]
+        key = {"name": "shop", "scopes": ["emails:send"]}
+        making = await client.post("/api/v1/admin/keys", headers=ADMIN, json=key)
+        assert (making.status_code, "Idempotency-Key" in checked(making)["message"]) == (503, True)
         server.start()
 
         async def answers() -> bool:
