@@ -36,9 +36,10 @@ class Replica:
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                text = replica.text()  # before ``away`` is asked: what is written while it is away is not answered
                 self.send_response(503 if replica.away else 200)
                 self.end_headers()
-                self.wfile.write(replica.text())
+                self.wfile.write(text)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -76,7 +77,7 @@ def autoscale(replica: Replica, *options: str) -> Iterator[subprocess.Popen[str]
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         assert process.stdout is not None
         process.stdout.close()
 
@@ -87,7 +88,7 @@ async def test_a_command_gets_the_number_and_no_answer_changes_nothing(replica: 
     replica.demand = 16.0
     with autoscale(replica, "--command", script, "--down-after", "0") as process:
         assert process.stdout is not None
-        await eventually(lambda: asked.exists() and asked.read_text().split() == ["4"], message="16 slots, 4 for each")
+        await eventually(lambda: asked.exists() and asked.read_text().split() == ["4"], 30, "16 slots, 4 for each")
         replica.away, replica.demand = True, 0.0
         blind = 0
         while blind < 3:
@@ -118,7 +119,7 @@ def test_a_replica_without_workers_is_no_silent_nothing(replica: Replica) -> Non
         assert process.stdout is not None
         told = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     assert told.startswith("2 -> 2 replicas (the answers show no worker slots")
 
 

@@ -76,7 +76,10 @@ async def test_a_row_of_an_open_page_gets_the_numbers_of_its_own_replica(board: 
 
 async def test_replicas_are_shown_and_drained(board: Dashboard) -> None:
     await beat(board, NAME)
-    await board.pool.execute("UPDATE replicas SET seen_at = now() - interval '1 minute' WHERE id <> $1", NAME)
+    await board.pool.execute(
+        "INSERT INTO replicas (id, role, version, host, pid, mode, slots, seen_at) "
+        "VALUES ('quiet', 'api', '1', 'h', 1, 'direct', '{}', now() - interval '1 minute')"
+    )
     page = await board.page("/replicas")
     page.sound()
     assert not page.all("b")

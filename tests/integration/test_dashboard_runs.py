@@ -104,7 +104,7 @@ async def demonstrated(board: Dashboard, **body: Any) -> str:
         assert status in ("completed", "awaiting_approval"), status
         return True
 
-    await eventually(ended, 15, "the demonstration has not ended")
+    await eventually(ended, 30, "the demonstration has not ended")
     return run
 
 
@@ -117,11 +117,16 @@ async def test_a_demonstrated_run_is_shown_as_one(board: Dashboard) -> None:
     assert "$0.00" not in page.text
     assert f"{PAGES}/queue/orchestration-queue/{run}" in page.links()
     assert "code-review for Shop orchestration.run" in (await board.page("/queue/orchestration-queue")).text
-    job = await board.page(f"/queue/orchestration-queue/{run}")
+
+    async def reported() -> Document:  # half a second after the run's end
+        job = await board.page(f"/queue/orchestration-queue/{run}")
+        assert "1 of 1 steps" in job.text
+        assert [(bar["max"], bar["value"]) for bar in job.all("progress")] == [("1", "1")]
+        return job
+
+    job = await eventually(reported)
     assert f"{PAGES}/runs/{run}" in job.links()
     job.sound()
-    assert "1 of 1 steps" in job.text
-    assert [(bar["max"], bar["value"]) for bar in job.all("progress")] == [("1", "1")]
     listed = await board.page("/runs")
     listed.sound()
     assert run in runs_on(listed)

@@ -188,7 +188,7 @@ async def test_the_navigation_says_how_many_wait(board: Dashboard) -> None:
     async def told() -> bool:
         return "Approvals 2" in (await board.page("/runs")).text
 
-    await eventually(told, 5, "the navigation does not count")
+    await eventually(told, message="the navigation does not count")
 
 
 async def test_the_inbox_goes_on_with_a_cursor(board: Dashboard) -> None:

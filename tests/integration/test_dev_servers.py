@@ -63,7 +63,7 @@ def test_valkey_keeps_its_data_only_with_an_append_only_file(own_valkey: Callabl
 
 def test_a_paused_valkey_answers_after_it_is_resumed(own_valkey: Callable[..., EmbeddedValkey]) -> None:
     server = own_valkey()
-    with redis.Redis.from_url(server.url, socket_timeout=0.1, retry=None) as client:
+    with redis.Redis.from_url(server.url, socket_timeout=2, retry=None) as client:
         client.ping()
         server.pause()
         with pytest.raises(redis.TimeoutError):
@@ -87,7 +87,7 @@ def test_the_servers_end_with_a_killed_parent(server_directory: Path) -> None:
         assert len(pids) == 2
         assert all(_alive(pid) for pid in pids)
         parent.send_signal(signal.SIGKILL)
-    asyncio.run(eventually(lambda: not any(_alive(pid) for pid in pids), message="a server outlived its parent"))
+    asyncio.run(eventually(lambda: not any(_alive(pid) for pid in pids), 30, "a server outlived its parent"))
 
 
 def _alive(pid: int) -> bool:

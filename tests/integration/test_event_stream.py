@@ -54,5 +54,5 @@ async def test_a_silent_stream_gives_signs_of_life(one: Realtime, monkeypatch: p
 
 async def test_what_is_written_is_in_the_log(one: Realtime) -> None:
     one.publisher.publish((RUN,), "job:completed", {"jobId": RUN.id})
-    await asyncio.wait_for(one.publisher.written(), 5)
+    await asyncio.wait_for(one.publisher.written(), 20)
     assert len(await texts(EventStream(one.hub, [RUN], until=("job:completed",), replay=True).events())) > 1

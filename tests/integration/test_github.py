@@ -172,7 +172,7 @@ async def test_a_deadline_leaves_what_was_read_and_the_next_call_goes_on(
 ) -> None:
     a_week(app)
     hub.rule = lambda call: Act.HANG if call.path.endswith("/issues") else None
-    analysis = await github(hub, pool).analyse(REPOSITORY, deadline_s=1.0)
+    analysis = await github(hub, pool).analyse(REPOSITORY, deadline_s=4.0)
     assert analysis.commits.total == 3 and analysis.pull_requests.open == 2
     assert analysis.incomplete == [f"{what} not read to the end" for what in ("files of commits", "issues", "reviews")]
     hub.rule = None

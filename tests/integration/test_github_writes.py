@@ -168,8 +168,8 @@ async def test_a_long_text_is_cut_and_keeps_its_mark(hub: GitHubServer, app: Fak
 async def test_writes_keep_their_distance() -> None:
     gate = Gate(0.1)
     async with gate:
+        began = time.monotonic()
         gate.wrote()
-    began = time.monotonic()
     async with gate:
         assert time.monotonic() - began >= 0.09
 

@@ -142,7 +142,7 @@ async def test_answers_are_kept_24_hours_then_pruned(pool: Pool) -> None:
     work = Work()
     for key in ("old", "young"):
         await run_idempotent(pool, "u1", key, REQUEST, work)
-    await pool.execute("UPDATE idempotency_keys SET created_at = now() - interval '86399 s' WHERE key = 'young'")
+    await pool.execute("UPDATE idempotency_keys SET created_at = now() - interval '86300 s' WHERE key = 'young'")
     await pool.execute("UPDATE idempotency_keys SET created_at = now() - interval '86401 s' WHERE key = 'old'")
     assert (await run_idempotent(pool, "u1", "young", REQUEST, work)).replayed
     other = request_hash("POST", "/api/v1/emails", b"another")

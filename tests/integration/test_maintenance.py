@@ -160,7 +160,7 @@ async def test_duties_and_runs_over_http(served: tuple[httpx.AsyncClient, Runtim
         found = data(await client.get(PATH))
         return found if all(one["lastRun"] and one["lastRun"]["finishedAt"] for one in found) else None
 
-    found = await eventually(all_ran, 15)
+    found = await eventually(all_ran, 30)
     assert found is not None
     named = {one["name"]: one for one in found}
     assert named.keys() >= {"prune jobs", "prune e-mails", "remove e-mail content", "prune runs", "prune audit"}

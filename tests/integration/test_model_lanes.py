@@ -24,6 +24,7 @@ from tests.support.openai_server import Answer, OpenAIServer, Silence, broken, o
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 END_OF_REST = "UPDATE model_lanes SET paused_until = now() WHERE paused_until IS NOT NULL"
+SOON_THE_END_OF_REST = "UPDATE model_lanes SET paused_until = now() + interval '500 ms' WHERE paused_until IS NOT NULL"
 LIMIT = "INSERT INTO model_limits VALUES ($1, $2, $3, 'test')"  # model, requests and tokens a minute
 HELD = "SELECT count(*) FROM pg_stat_activity WHERE state ~ 'in transaction' AND datname = current_database()"
 A_MINUTE_LATER = "UPDATE model_calls SET at = at - interval '1 minute'"
@@ -52,12 +53,13 @@ async def fails(models: ModelsComponent) -> None:
 
 async def test_a_429_pauses_the_provider_s_lane_for_every_replica_and_ends_by_itself(pool: Pool) -> None:
     async with replicas(pool) as (provider, first, second):
-        provider.script(rate_limited("1"))
-        assert 0.5 <= await busy(first) <= 1
-        assert await busy(second) <= 1
-        assert await busy(second, ask(model="gpt-4.1")) <= 1  # the lane is the provider's, not the model's
+        provider.script(rate_limited("30"))
+        assert 20 < await busy(first) <= 30
+        assert await busy(second) <= 30
+        assert await busy(second, ask(model="gpt-4.1")) <= 30  # the lane is the provider's, not the model's
         assert len(provider.calls) == 1  # nobody asked it meanwhile
         assert (await second.complete(ask(model="claude-haiku-4-5"))).provider == "anthropic"
+        await pool.execute(SOON_THE_END_OF_REST)
 
         async def answers() -> bool:
             try:
@@ -65,13 +67,13 @@ async def test_a_429_pauses_the_provider_s_lane_for_every_replica_and_ends_by_it
             except ModelBusy:
                 return False
 
-        await eventually(answers, 3)
+        await eventually(answers)
 
 
 async def test_a_date_is_waited_for(pool: Pool) -> None:
     async with replicas(pool) as (provider, first, _):
         provider.script(rate_limited(format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)))
-        assert 85 < await busy(first) <= 90
+        assert 75 < await busy(first) <= 90
 
 
 async def test_without_a_time_the_rests_grow_until_an_answer(pool: Pool) -> None:
@@ -91,7 +93,7 @@ async def test_refusals_of_one_moment_are_one_rest(pool: Pool) -> None:
     async with replicas(pool) as (provider, first, second):
         provider.always(rate_limited())
         waits = await asyncio.gather(*(busy(models) for models in (first, second) * 5))
-        assert {round(wait) for wait in waits} == {5}
+        assert all(2 < wait <= 5 for wait in waits), waits  # those who came later are told what is left
         assert await pool.fetchval("SELECT rests FROM model_lanes WHERE provider = 'openai'") == 1
 
 
@@ -136,7 +138,7 @@ async def test_of_many_that_wait_for_the_end_of_a_rest_one_tries(pool: Pool, mon
             await fails(first)
         await pool.execute(END_OF_REST)
         provider.always(Silence())
-        calls = [asyncio.create_task(models.complete(ask(deadline_s=1))) for models in (first, second) * 4]
+        calls = [asyncio.create_task(models.complete(ask(deadline_s=3))) for models in (first, second) * 4]
         kinds = [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
         assert sorted(kinds, key=str) == sorted([ModelFailed, *[ModelBusy] * 7], key=str)
         assert len(provider.calls) == FAILURES_MAX + 1
@@ -210,8 +212,8 @@ async def test_the_wait_is_until_enough_tokens_are_free(pool: Pool) -> None:
         await pool.execute(statement, uuid7(), ago)
     store = LaneStore(pool)
     small, large = [await store.reserve("openai", "gpt-5-mini", uuid7(), tokens) for tokens in (350, 500)]
-    assert (small.why, round(small.wait_s)) == ("tokens", 10)
-    assert (large.why, round(large.wait_s)) == ("tokens", 30)
+    assert (small.why, large.why) == ("tokens", "tokens")
+    assert (small.wait_s, large.wait_s) == (pytest.approx(10, abs=5), pytest.approx(30, abs=5))
 
 
 async def test_a_call_under_way_holds_no_lock(pool: Pool) -> None:
@@ -222,7 +224,7 @@ async def test_a_call_under_way_holds_no_lock(pool: Pool) -> None:
         frozen = asyncio.create_task(first.complete(ask()))
         await provider.called(1)
         assert await pool.fetchval(HELD) == 0
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(9):
             await second.complete(ask())
         frozen.cancel()
         await asyncio.gather(frozen, return_exceptions=True)

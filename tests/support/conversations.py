@@ -76,7 +76,7 @@ async def conversing(
         "gateway_profiles": PROFILES,
         "chat_rate_limit_per_minute": 0,
         "deep_research_rate_limit_per_5min": 0,
-        "lock_duration_ms": 3000,
+        "lock_duration_ms": 9000,  # longer than a busy machine stands still
         "stalled_interval_ms": 1000,
         "model_default": "gpt-5-mini",
         **own,

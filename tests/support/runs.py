@@ -129,7 +129,7 @@ async def run_app(
         "openai_base_url": provider.url,
         "orchestration_rate_max": 100_000,
         "orchestration_backoff_ms": 50,
-        "lock_duration_ms": 3000,
+        "lock_duration_ms": 9000,  # longer than a busy machine stands still
         "stalled_interval_ms": 1000,
         **({"redis_url": redis_url} if redis_url else {}),
         **settings,
