@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 import redis
+from hypothesis import settings
 
 from gateway.dev_servers import EmbeddedPostgres, EmbeddedValkey
 from gateway.infra.migrate import migrate
@@ -35,6 +36,9 @@ _numbers = count(1)
 
 
 def pytest_configure() -> None:
+    # What one example may take is a matter of what else the machine does.
+    settings.register_profile("busy machine", deadline=None)
+    settings.load_profile("busy machine")
     remember_signatures()
     # A script's background jobs ignore Ctrl+C, and so would every process that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
