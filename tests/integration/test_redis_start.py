@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.dev_servers import EmbeddedValkey, free_port
 from gateway.infra.lifecycle import StartError
 from gateway.infra.redis import command_client
-from gateway.infra.redis_check import redis_fitness
+from gateway.infra.redis_check import PATIENCE_S, redis_fitness
 from gateway.jobs import dispatch
 from gateway.runtime import Runtime
 from gateway.settings import RedisTarget, Settings, load
@@ -55,7 +55,7 @@ async def test_development_warns_of_it_and_dispatches_all_the_same(database_url:
     valkey = evicting(own_valkey(), "volatile-ttl")
     with capture_logs() as lines:
         async with booted(settings_for(database_url, redis_url=valkey.url, gateway_env="development")) as runtime:
-            assert runtime.mode == "queue"
+            await eventually(lambda: runtime.mode == "queue")
             shown = runtime.metrics.text().decode()
     assert {"gateway_redis_fit 0.0", "gateway_redis_evicts 1.0"} <= set(shown.splitlines())
     assert "gateway_redis_memory_used_ratio" not in shown, "it has no maxmemory"
@@ -71,14 +71,14 @@ async def test_where_info_is_denied_the_start_goes_on_with_a_warning(database_ur
     with capture_logs() as lines:
         url = f"redis://jobs:pw@127.0.0.1:{valkey.port}/0"
         async with booted(settings_for(database_url, redis_url=url)) as runtime:
-            assert runtime.mode == "queue"
+            await eventually(lambda: runtime.mode == "queue")
     assert [line["log_level"] for line in lines if line["event"] == "redis_not_checked"] == ["warning"]
 
 
 async def test_the_queue_redis_is_used_and_checked_and_the_cache_is_not(database_url: str, own_valkey: Start) -> None:
     cache, queue = evicting(own_valkey()), own_valkey()
     async with booted(settings_for(database_url, redis_url=cache.url, redis_queue_url=queue.url)) as runtime:
-        assert runtime.mode == "queue"
+        await eventually(lambda: runtime.mode == "queue")
         with redis.Redis(port=queue.port) as jobs, redis.Redis(port=cache.port) as other:
             assert jobs.keys("gw:*")
             assert not other.keys()
@@ -112,10 +112,10 @@ async def test_a_redis_that_was_away_for_long_at_start_is_picked_up_when_it_come
         await one.work()
         await one.submit("before")
         await eventually(lambda: one.settled("completed"))
-        await eventually(lambda: proxy.accepted > 60)
+        await eventually(lambda: proxy.accepted > 60, 30)
         assert one.engine.mode == "direct"
         valkey.start()
-        await eventually(lambda: one.engine.mode == "queue", timeout=5)
+        await eventually(lambda: one.engine.mode == "queue")
         await one.submit("after")
         await eventually(lambda: one.script.names == ["before", "after"])
 
@@ -133,11 +133,11 @@ async def test_passwords_by_address_and_by_variables(form: str, tmp_path: Path) 
     assert target is not None
     try:
         server.start()
-        client = command_client(target)
+        client = command_client(target, patience_s=PATIENCE_S)
         assert await client.ping()
         await client.aclose()
-        assert (await redis_fitness(target)).faults == ()
+        assert (await redis_fitness(target, PATIENCE_S)).faults == ()
         with pytest.raises(ConnectionError, match="login refused"):
-            await redis_fitness(RedisTarget(target.hosts, password="wrong"))
+            await redis_fitness(RedisTarget(target.hosts, password="wrong"), PATIENCE_S)
     finally:
         server.stop()

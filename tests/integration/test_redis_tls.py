@@ -13,7 +13,7 @@ import trustme
 from structlog.testing import capture_logs
 
 from gateway.dev_servers import EmbeddedValkey
-from gateway.infra.redis_check import redis_fitness
+from gateway.infra.redis_check import PATIENCE_S, redis_fitness
 from gateway.realtime.channel import Channel, Topic
 from gateway.runtime import Runtime
 from gateway.settings import RedisTarget, load
@@ -53,7 +53,7 @@ async def test_jobs_go_by_an_encrypted_redis(
     front: TlsFront, pool: asyncpg.Pool[asyncpg.Record], tmp_path: Path
 ) -> None:
     target = target_of(front, front.ca_pem, tmp_path)
-    async with replica(pool, target) as one:
+    async with replica(pool, target, patience_s=5) as one:
         assert one.engine.mode == "queue"
         await one.work()
         for n in range(20):
@@ -61,7 +61,7 @@ async def test_jobs_go_by_an_encrypted_redis(
         await eventually(lambda: len(one.settled("completed")) == 20)
         assert sorted(one.script.names) == list(range(20))
         assert one.engine.mode == "queue"
-    assert (await redis_fitness(target)).faults == ()
+    assert (await redis_fitness(target, PATIENCE_S)).faults == ()
 
 
 async def test_a_server_that_nobody_vouches_for_gets_no_password(
@@ -74,7 +74,7 @@ async def test_a_server_that_nobody_vouches_for_gets_no_password(
         target_of(front, front.ca_pem, tmp_path, host="127.0.0.1"),  # the certificate is another name's
     ):
         with capture_logs() as lines:
-            async with replica(pool, target) as one:
+            async with replica(pool, target, patience_s=5) as one:
                 assert one.engine.mode == "direct"
         down = [line["reason"] for line in lines if line["event"] == "redis_down"]
         assert len(down) == 1
