@@ -60,7 +60,7 @@ async def raw() -> RawServer:
 async def pool(raw: RawServer) -> AsyncIterator[SmtpPool]:
     listening = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    made = SmtpPool(SmtpSettings(host="127.0.0.1", port=port, tls="none", command_timeout_s=0.3, data_timeout_s=5.0))
+    made = SmtpPool(SmtpSettings(host="127.0.0.1", port=port, tls="none", command_timeout_s=2.0, data_timeout_s=5.0))
     await made.start()
     yield made
     for writer in raw.writers:  # it knows no QUIT
