@@ -34,7 +34,7 @@ async def test_a_runs_end_counts_as_told_when_it_is_in_the_log(pool: asyncpg.Poo
     run = await run_row(pool, await project_row(pool), status="failed")
     killed = HeldLog()
     telling = asyncio.create_task(RunEnds(RunStore(pool), killed).tell())
-    await asyncio.wait_for(killed.came.wait(), 5)
+    await asyncio.wait_for(killed.came.wait(), 20)
     telling.cancel()  # as a kill does it: published, and not in the log yet
     await asyncio.wait([telling])
     assert await pool.fetchval(TOLD, run.id) is None
