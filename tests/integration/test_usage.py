@@ -322,8 +322,9 @@ async def test_plans_with_a_hundred_thousand_steps(served: Served) -> None:
         "usage_of_projects": (*month, mine, None),
     }
     for name, values in plans.items():
-        whole, took_ms = await plan_of(pool, name, *values)
-        assert "run_steps" not in whole, name
+        looks = [await plan_of(pool, name, *values) for _ in range(3)]
+        took_ms = min(took for _, took in looks)  # a busy machine makes one of them wait
+        assert not any("run_steps" in whole for whole, _ in looks), name
         assert took_ms < 500, f"{name} took {took_ms} ms"
     for values in ((*month, None, "ann"), (now - timedelta(days=1), now, "{agent}", 2002)):
         whole, _ = await plan_of(pool, "usage_of_projects" if len(values) == 6 else "usage_of_all", *values)
