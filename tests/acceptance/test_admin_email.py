@@ -38,6 +38,7 @@ async def failed_mails(app: MailApp, server: ScriptedSmtp, count: int) -> list[s
     await app.replica.work()
     for mail_id in ids:
         await eventually(lambda mail_id=mail_id: app.has_status(mail_id, "failed"))
+    await eventually(lambda: idle(app))  # a job ends a moment after its mail
     server.script.rcpt.clear()
     return ids
 

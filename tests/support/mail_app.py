@@ -148,7 +148,8 @@ async def mail_app(
     }
     loaded = load(environment, directory, serving=False).settings
     counted: list[tuple[str, str]] = []
-    async with replica(pool, redis_url, queue=policy or email_policy(loaded), maintain=True) as running:
+    limits = policy or email_policy(loaded)
+    async with replica(pool, redis_url, queue=limits, maintain=True, patience_s=5) as running:
         schedules = Schedules(pool, running.engine)
         models = open_models(loaded, pool, Metrics())
         told = realtime(loaded, pool, running.dispatcher, Events())
