@@ -209,11 +209,11 @@ async def test_failed_mails_lead_to_their_jobs_where_many_are_retried(board: Das
 
 async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     mail_id = await scheduled(board, html="<p>x</p>")
-    paths = {"/emails": 2, f"/emails/{mail_id}": 7, f"/emails/{mail_id}?tab=text": 8, f"/emails/{mail_id}/body": 2}
+    paths = {"/emails": 1, f"/emails/{mail_id}": 6, f"/emails/{mail_id}?tab=text": 7, f"/emails/{mail_id}/body": 2}
     for path, most in paths.items():
         with statements(monkeypatch) as counted:
             await board.http.get(PAGES + path)
-        assert 0 < len(counted) <= most, (path, counted)
+        assert 0 < len(counted) <= most + 1, (path, counted)  # one is for the navigation
 
 
 async def test_a_mail_shows_all_that_is_known_of_it(board: Dashboard) -> None:

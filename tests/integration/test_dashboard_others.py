@@ -243,7 +243,7 @@ async def test_pages_cost_few_statements(board: Dashboard, monkeypatch: pytest.M
     for path, most in mosts.items():
         with statements(monkeypatch) as counted:
             await board.page(path)
-        assert len(counted) <= most + 1, (path, counted)  # one is for the navigation, every other second
+        assert len(counted) <= most + 1, (path, counted)  # one is for the navigation
 
 
 async def test_the_stream_tells_what_ends_until_the_reader_leaves(board: Dashboard) -> None:
