@@ -55,7 +55,7 @@ async def test_what_any_process_tells_reaches_sockets_of_all_and_goes_on_elsewhe
     cluster: Cluster, pool: Pool, mode_redis_url: str | None
 ) -> None:
     first, second = await cluster.start(), await cluster.start()
-    async with replica_of_channels(pool, mode_redis_url) as (teller, _), socket(second.url) as far:
+    async with replica_of_channels(pool, mode_redis_url, patience_s=5) as (teller, _), socket(second.url) as far:
         begun = (await subscribe(far))["seq"]
         async with socket(first.url) as near:
             assert (await subscribe(near))["seq"] == begun
@@ -80,7 +80,7 @@ async def test_the_ends_of_jobs_are_told_to_whoever_sent_the_mail(cluster: Clust
     api, worker = await cluster.start(), await cluster.start(GATEWAY_ROLE="all")
     async with socket(api.url, "user") as mine, socket(api.url, "viewer") as watching:
         await subscribe(watching)
-        mail = await cluster.submit(api, scheduledAt=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+        mail = await cluster.submit(api, scheduledAt=(datetime.now(UTC) + timedelta(seconds=4)).isoformat())
         job_id = (await cluster.show(mail, worker))["jobId"]
         await subscribe(mine, f"job:{job_id}")
         (told,) = await mine.count(1)
@@ -115,17 +115,17 @@ async def test_the_first_message_says_who_it_is(cluster: Cluster) -> None:
     async with socket(gateway.url, None, additional_headers=bearer(token("viewer"))) as client:
         assert (await client.next("authenticated"))["userId"] == "viewer-of-the-tests"
     async with socket(gateway.url, None) as client:
-        await client.ask("authenticated", action="auth", token=short_token(1.5))
+        await client.ask("authenticated", action="auth", token=short_token(4))
         assert (await client.end())[0] == 4001, "the token has expired"
 
 
 @WITHOUT_REDIS
 async def test_who_says_nothing_is_let_go_after_ten_seconds(cluster: Cluster) -> None:
     gateway = await cluster.start()
+    since = time.monotonic()
     async with socket(gateway.url, None) as client:
-        since = time.monotonic()
-        code, reason = await client.end(12)
-        assert (code, 9 < time.monotonic() - since < 12) == (4001, True)
+        code, reason = await client.end()
+        assert (code, time.monotonic() - since > 9.5) == (4001, True)
         assert '"action": "auth"' in reason
 
 
@@ -142,7 +142,7 @@ async def test_a_token_in_the_address_is_taken_only_where_it_is_allowed_and_neve
         assert (await subscribe(client))["code"] == "not_authenticated"
     assert (await strict.user.get("/api/v1/events", params={"channels": WATCHED, "token": secret})).status_code == 403
     for gateway in (strict, lenient):
-        assert "socket_closed" in gateway.log
+        await eventually(lambda gateway=gateway: "socket_closed" in gateway.log)
         assert secret not in gateway.log
         assert secret.rpartition(".")[2] not in gateway.log
 
@@ -166,10 +166,10 @@ async def test_a_token_ends_its_connection_also_while_the_ledger_hangs(cluster: 
     key = (await gateway.admin.post("/api/v1/admin/keys", json=body)).json()["data"]["key"]
     async with socket(gateway.url, None) as with_key, socket(gateway.url, None) as brief:
         await with_key.ask("authenticated", action="auth", token=key)
-        await brief.ask("authenticated", action="auth", token=short_token(2))
+        await brief.ask("authenticated", action="auth", token=short_token(5))
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE api_keys")  # whoever checks the key waits
-            assert await brief.end(6) == (4001, "the token has expired: connect with a new one")
+            assert await brief.end() == (4001, "the token has expired: connect with a new one")
 
 
 @WITHOUT_REDIS
@@ -210,7 +210,7 @@ async def test_on_doubt_nobody_listens_and_may_ask_again(
             async def admitted() -> bool:
                 return (await subscribe(client, f"job:{job}"))["type"] == "subscribed"
 
-            await eventually(admitted)
+            await eventually(admitted, 30)
 
 
 BAD = [
@@ -254,7 +254,7 @@ async def test_bad_messages_are_answered_with_what_to_mend(cluster: Cluster) -> 
         assert gone == {"type": "unsubscribed", "channel": WATCHED}
         await client.connection.send("x" * 2_000_000)
         assert (await client.end())[0] == 1009
-    assert await gateway.status("/health") == 200
+    assert await gateway.status("/health/live") == 200
     assert '"level":"error"' not in gateway.log
 
 
@@ -303,9 +303,9 @@ async def test_a_client_that_does_not_read_is_let_go(cluster: Cluster, pool: Poo
                     told += 1
                 return await gateway.metric("gateway_realtime_ended_total", reason="slow") == 1
 
-            await eventually(slow, 20, "it was never found to be slow")
+            await eventually(slow, 40, "it was never found to be slow")
         assert [message["n"] for message in await reader.count(told)] == [*range(told)], "others are not held up"
-        await eventually(lambda: _connections(gateway, 1), 5)
+        await eventually(lambda: _connections(gateway, 1))
 
 
 async def _connections(gateway: Any, number: int) -> bool:
@@ -317,19 +317,19 @@ async def test_a_stopping_replica_sends_its_sockets_elsewhere_at_once(
     tmp_path: Path, database_url: str, mode_redis_url: str | None
 ) -> None:
     async with running(HoldingSmtp()) as holding, gateways(tmp_path, database_url, holding) as cluster:
-        gateway = await cluster.start()
+        gateway = await cluster.start(SHUTDOWN_GRACE_S="60")
         await cluster.submit(gateway)
         await holding.wait_for(1)
         async with socket(gateway.url) as client, socket(gateway.url, None) as unknown:
             await subscribe(client)
             gateway.terminate()
-            assert (await client.end(3))[0] == 1012
-            assert (await unknown.end(3))[0] == 1012
+            assert (await client.end())[0] == 1012
+            assert (await unknown.end())[0] == 1012
         assert await gateway.status("/health/live") == 200, "its mail is not finished"
         async with socket(gateway.url, None) as late:
-            assert (await late.end(3))[0] == 1012
+            assert (await late.end())[0] == 1012
         holding.answers.set()
-        assert await gateway.exit_code(5) == 0
+        assert await gateway.exit_code() == 0
 
 
 @WITHOUT_REDIS

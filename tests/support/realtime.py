@@ -29,7 +29,7 @@ from gateway.realtime.service import Realtime
 from gateway.settings import Settings
 from tests.support.gateway_process import SECRET, token
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 MESSAGES = ("subscribed", "unsubscribed", "authenticated", "ready", "pong", "error")
 
 
@@ -163,16 +163,16 @@ def realtime(settings: Settings, pool: asyncpg.Pool[Any], dispatcher: Dispatcher
 
 @asynccontextmanager
 async def replica_of_channels(
-    pool: asyncpg.Pool[Any], redis_url: str | None, **settings: Any
+    pool: asyncpg.Pool[Any], redis_url: str | None, *, patience_s: float | None = None, **settings: Any
 ) -> AsyncIterator[tuple[Realtime, Dispatcher]]:
-    """What a replica has of channels, without the rest of it, in this process."""
+    """What a replica has of channels, without the rest of it, in this process. ``patience_s``: see ``replica``."""
     events, store = Events(), Store(pool, "channels", 30_000)
     dispatcher = Dispatcher(DirectBroker(store), events)
     given = {"database_url": "postgresql://unused/unused", "redis_url": redis_url, "jwt_secret": SECRET, **settings}
     loaded = Settings.model_validate(given)
     clients: list[Any] = []
     if (target := loaded.queue_redis) is not None:
-        clients = [command_client(target), blocking_client(target, BLOCK_S)]
+        clients = [command_client(target, patience_s=patience_s), blocking_client(target, BLOCK_S)]
         dispatcher.attach(RedisBroker(store, *clients, await store.ledger_id()))
     made = realtime(loaded, pool, dispatcher, events)
     await dispatcher.start()
