@@ -39,8 +39,8 @@ def url(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture
 async def two(pool: Pool, url: str | None) -> AsyncIterator[tuple[Realtime, Realtime]]:
     async with AsyncExitStack() as stack:
-        one, _ = await stack.enter_async_context(replica_of_channels(pool, url))
-        other, _ = await stack.enter_async_context(replica_of_channels(pool, url))
+        one, _ = await stack.enter_async_context(replica_of_channels(pool, url, patience_s=5))
+        other, _ = await stack.enter_async_context(replica_of_channels(pool, url, patience_s=5))
         yield one, other
 
 
@@ -67,6 +67,7 @@ async def test_each_channel_has_positions_of_its_own(two: tuple[Realtime, Realti
     two[0].publisher.publish((RUN, OTHER), "run:step", {"n": 1})
     tell(two[0], range(2, 4), OTHER)
     await eventually(lambda: other.numbers() == [1, 2, 3])
+    await eventually(lambda: ear.numbers() == [1])
     assert (sound(begun, ear.told), sound(elsewhere, other.told)) == (begun + 1, elsewhere + 3)
 
 
@@ -90,7 +91,7 @@ async def test_who_comes_back_elsewhere_goes_on_where_it_stopped(two: tuple[Real
     telling = asyncio.create_task(keep_telling(two[0], range(700, 900)))
     assert await second.join(two[1], RUN, first.told[-1]["seq"]) == start + 3
     await telling
-    await eventually(lambda: len(second.numbers()) == 897)
+    await eventually(lambda: len(second.numbers()) == 897, 30)
     assert second.numbers() == [*range(3, 900)]
     assert sound(start + 3, second.told) == start + 900
     assert second.gaps() == [], "nothing was missing"
@@ -187,7 +188,7 @@ async def test_a_lost_log_is_seen_also_when_nothing_is_told_any_more(
     tell(two[0], range(1))
     await eventually(lambda: ear.numbers() == [0])
     await lose(url, pool)
-    await eventually(ear.gaps, timeout=8)
+    await eventually(ear.gaps, timeout=20)
 
 
 async def lose(url: str | None, pool: Pool) -> None:
@@ -223,11 +224,11 @@ async def test_what_is_no_json_is_counted_and_harms_nobody(two: tuple[Realtime, 
 
 async def test_more_than_is_kept_is_a_gap(pool: Pool, url: str | None) -> None:
     kept = {"realtime_replay_messages": 10}
-    async with replica_of_channels(pool, url, **kept) as (one, _):
+    async with replica_of_channels(pool, url, patience_s=5, **kept) as (one, _):
         ear, back = Ear(), Ear()
         start = await ear.join(one, RUN)
         tell(one, range(1000))
-        await eventually(lambda: len(ear.numbers()) == 1000)
+        await eventually(lambda: len(ear.numbers()) == 1000, 30)
         await one.chore.run()
         await back.join(one, RUN, start + 1)
         await eventually(lambda: back.numbers()[-1:] == [999])
@@ -262,7 +263,7 @@ async def test_a_hub_that_has_stopped_reads_no_more(pool: Pool, url: str | None)
     def readers() -> list[str]:
         return [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "realtime fill"]
 
-    async with replica_of_channels(pool, url) as (one, dispatcher):
+    async with replica_of_channels(pool, url, patience_s=5) as (one, dispatcher):
         await eventually(lambda: dispatcher.up or url is None)
         position = await Ear().join(one, RUN)
         hub = one.hub

@@ -197,7 +197,7 @@ async def test_attempts_and_back_off_of_new_jobs_follow_the_change(make: Make, p
     job = await one.engine.get(job_id)
     assert (job.state, job.max_attempts) == (JobState.DELAYED, 2)
     wait = await pool.fetchval("SELECT extract(epoch FROM run_at - now()) FROM jobs WHERE id = $1", job_id)
-    assert 8 < wait <= 11
+    assert 5 < wait <= 11
 
 
 async def test_retention_follows_the_change(make: Make, pool: Pool) -> None:
@@ -236,15 +236,15 @@ async def test_a_pause_ends_by_itself_on_all_replicas(make: Make, pool: Pool) ->
     one = await make(queue=policy(concurrency=2), script=Script(behave=gates[0]))
     two = await make(queue=policy(concurrency=2), script=Script(behave=gates[1]), name="replica-2")
     await asyncio.gather(one.work(), two.work())
-    until = datetime.now(UTC) + timedelta(seconds=1.5)
+    until = datetime.now(UTC) + timedelta(seconds=3)
     status = await one.engine.pause(QUEUE, until=until, reason="the provider rests")
     assert (status.paused, status.paused_until) == (True, until)
     await one.engine.submit_many(jobs(4))
     [why, _] = await Waiting(pool).of_queue(await one.engine.queue_status(QUEUE), [])
     assert (why.reason, why.until) == (Reason.PAUSED, until)
-    await eventually(lambda: [gate.running for gate in gates] == [2, 2], timeout=8)
+    await eventually(lambda: [gate.running for gate in gates] == [2, 2], timeout=ADOPTED_S)
     first = await pool.fetchval("SELECT min(claimed_at) FROM jobs")
-    assert until <= first < until + timedelta(seconds=3)
+    assert until <= first < until + timedelta(seconds=10)
     assert not (await one.engine.queue_status(QUEUE)).paused
     for gate in gates:
         gate.open.set()
@@ -323,7 +323,7 @@ async def test_a_full_queue_refuses_until_there_is_room(make: Make) -> None:
             await one.engine.submit_many(jobs(1))
         await one.work()
         await eventually(lambda: len(one.settled("completed")) == 2)
-        await eventually(lambda: _is_admitted(one), timeout=3)
+        await eventually(lambda: _is_admitted(one), timeout=10)
     finally:
         await one.engine.backlog.stop()
 

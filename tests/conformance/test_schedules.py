@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -57,6 +58,14 @@ async def make(request: pytest.FixtureRequest, pool: Pool) -> AsyncIterator[Make
         yield start
 
 
+@pytest.fixture(autouse=True)
+async def not_at_the_turn_of_the_hour() -> None:
+    """Nearly all count in hours: one that begins in the last seconds of one waits for the next."""
+    left_s = 3600 - time.time() % 3600
+    if left_s < 20:
+        await asyncio.sleep(left_s)
+
+
 def schedules_of(one: Replica, pool: Pool) -> tuple[Schedules, Scheduler]:
     return Schedules(pool, one.engine), Scheduler(pool, one.engine)
 
@@ -83,12 +92,12 @@ def key(name: str, tick: datetime) -> str:
 async def test_a_job_starts_at_its_tick_and_knows_it(make: Make, pool: Pool) -> None:
     one = await make()
     schedules, scheduler = schedules_of(one, pool)
-    new = NewSchedule(name="often", task=TASK, args={"n": 7}, every_s=1, tick_arg="tick", priority=9)
+    new = NewSchedule(name="often", task=TASK, args={"n": 7}, every_s=1, tick_arg="tick", priority=9, missed=Missed.ALL)
     made = await schedules.create(new)
     await one.work()
     await scheduler.start()
     try:
-        await eventually(lambda: len(one.settled("completed")) >= 2)
+        await eventually(lambda: len(one.settled("completed")) >= 3)
     finally:
         await scheduler.stop()
     first, second = one.script.started[:2]
@@ -98,7 +107,11 @@ async def test_a_job_starts_at_its_tick_and_knows_it(make: Make, pool: Pool) -> 
     job = await one.engine.get(one.script.contexts[0].job.id)
     assert (job.priority, job.max_attempts, job.tags) == (9, 3, ["schedule:often"])
     assert job.dedupe_key == key("often", made.next_at)
-    assert job.created_at - made.next_at < timedelta(seconds=1.5)
+    late = []
+    for context in one.script.contexts:
+        job = await one.engine.get(context.job.id)
+        late.append(job.created_at - datetime.fromisoformat(job.args["tick"]))
+    assert min(late) < timedelta(seconds=1.5), "a busy machine may hold up some"
     shown = await schedules.get("often")
     assert shown.last_job_id is not None and shown.last_tick_at is not None and shown.next_at is not None
     assert shown.next_at - shown.last_tick_at == timedelta(seconds=1)
@@ -152,10 +165,10 @@ async def test_missed_ticks_by_policy(make: Make, pool: Pool, missed: Missed) ->
     one = await make()
     schedules, scheduler = schedules_of(one, pool)
     await schedules.create(msgspec.structs.replace(HOURLY, missed=missed, missed_max=3))
-    await pool.execute("UPDATE schedules SET cron = $1", f"{(datetime.now(UTC).minute + 30) % 60} * * * *")
-    due: datetime = await pool.fetchval(
-        "UPDATE schedules SET next_at = date_trunc('minute', now()) - interval '5 h 30 min' RETURNING next_at"
-    )
+    minute: datetime = await pool.fetchval("SELECT date_trunc('minute', now())")
+    due = minute - timedelta(hours=5, minutes=30)
+    cron = f"{(minute.minute + 30) % 60} * * * *"
+    await pool.execute("UPDATE schedules SET cron = $1, next_at = $2", cron, due)
     hour = timedelta(hours=1)
     await scheduler.tick()
     expected = {
@@ -465,7 +478,7 @@ async def test_A_ticks_survive_an_outage_of_the_ledger(make: Make, pool: Pool, d
             before: Schedule = await schedules.get("often")
             await eventually(lambda: _behind(schedules, timedelta(seconds=2)))
             await proxy.up()
-            await eventually(lambda: _past(schedules, before, timedelta(seconds=3)))
+            await eventually(lambda: _past(schedules, before, timedelta(seconds=3)), 20)
             await scheduler.stop()
         finally:
             behind.terminate()
@@ -511,7 +524,7 @@ async def test_more_than_one_look_are_made_at_once_and_none_is_waited_for_in_has
         _, scheduler = schedules_of(one, pool)
         await pool.execute(
             """INSERT INTO schedules (name, queue, task, args, every_s, missed, missed_max, overlap, anchor_at, next_at)
-            SELECT 's' || n, $1, $2, '{}', 3600, 'once', 1, 'enqueue', now(), now() + interval '700 ms'
+            SELECT 's' || n, $1, $2, '{}', 3600, 'once', 1, 'enqueue', now(), now() + interval '20 s'
             FROM generate_series(1, 150) n""",
             QUEUE,
             TASK,
@@ -532,7 +545,7 @@ async def test_a_schedule_that_a_frozen_process_holds_keeps_no_other_waiting(mak
         due[name] = await came_due(pool, name, timedelta(0))
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM schedules WHERE name = 'held' FOR UPDATE")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await scheduler.tick()
         assert await keys(pool) == [key("other", due["other"])]
     await scheduler.tick()
