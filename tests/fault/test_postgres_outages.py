@@ -72,7 +72,7 @@ async def test_A_postgres_restarts_under_load(
             group.create_task(cluster.submit_many(50))
         await smtp.wait_for(20)
         await asyncio.to_thread(getattr(postgres, end))
-        await eventually(lambda: cluster.refused >= 3, message="callers are told 503")
+        await eventually(lambda: cluster.refused >= 3, 20, message="callers are told 503")
         postgres.start()
     await cluster.all_delivered(40)
     assert len(cluster.accepted) == 150
@@ -86,14 +86,14 @@ async def test_A_an_answer_that_came_while_postgres_was_away_is_kept_and_settled
     cluster: Cluster, smtp: HoldingSmtp, postgres: EmbeddedPostgres
 ) -> None:
     """Nobody may take such a mail over: the ledger that would have to say so is away too."""
-    await cluster.start()
+    await cluster.start(LOCK_DURATION_MS="30000")  # longer than a slow start of PostgreSQL
     smtp.answers.clear()
     mail = await cluster.submit()
     await smtp.wait_for(1)
     await asyncio.to_thread(postgres.stop)
     smtp.answers.set()
     gateway = cluster.processes[0]
-    await eventually(lambda: "_for_ledger" in gateway.log or "Email job failed" in gateway.log)
+    await eventually(lambda: "_for_ledger" in gateway.log or "Email job failed" in gateway.log, 20)
     postgres.start()
     shown = await eventually(lambda: is_sent(cluster, mail), 20)
     assert len(smtp.messages) == 1, [attempt["outcome"] for attempt in shown["attempts"]]

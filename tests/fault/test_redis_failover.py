@@ -74,7 +74,8 @@ async def _all_ran_once(one: Replica, load: Load, pool: Pool) -> None:
 
 
 async def test_A_B_the_master_dies_under_load_and_the_next_one_takes_over(pool: Pool, servers: Sentinels) -> None:
-    async with replica(pool, servers.target, queue=policy(concurrency=10), maintain=True) as one:
+    # As in test_redis_outages: a killed master is noticed at once, and a pause of this process is no outage.
+    async with replica(pool, servers.target, queue=policy(concurrency=10), maintain=True, patience_s=5) as one:
         assert one.engine.mode == "queue"
         await one.work()
         load, old = Load(one), servers.master
@@ -82,16 +83,15 @@ async def test_A_B_the_master_dies_under_load_and_the_next_one_takes_over(pool: 
             await eventually(lambda: len(one.settled("completed")) > 100)
             killed = time.monotonic()
             old.kill()
-            await eventually(lambda: one.engine.mode == "direct", timeout=5)
-            assert time.monotonic() - killed < 1.3
+            await eventually(lambda: one.engine.mode == "direct")
+            assert time.monotonic() - killed < DOWN_AFTER_S + 2, "before the sentinels could agree on anything"
             ran = len(one.script.started)
-            await eventually(lambda: len(one.script.started) > ran + 20, timeout=3, message="direct mode stands still")
-            await eventually(lambda: one.engine.mode == "queue", timeout=DOWN_AFTER_S + FAILOVER_S + ELECTION_S)
-            assert time.monotonic() - killed < DOWN_AFTER_S + FAILOVER_S + ELECTION_S
+            await eventually(lambda: len(one.script.started) > ran + 20, message="direct mode stands still")
+            await eventually(lambda: one.engine.mode == "queue", timeout=3 * (DOWN_AFTER_S + FAILOVER_S + ELECTION_S))
             ran = len(one.script.started)
             await eventually(lambda: len(one.script.started) > ran + 100)
         await _all_ran_once(one, load, pool)
-        await eventually(lambda: servers.master is not old)
+        await eventually(lambda: servers.master is not old, 20)
         with redis.Redis(port=servers.master.port, password=servers.target.password) as client:
             assert client.info("commandstats")["cmdstat_evalsha"]["calls"] > 10
         old.start()  # back, and of the opinion that it is the master
