@@ -25,6 +25,8 @@ from tests.support.smtp_server import HANG
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")]
 
 SHIFT_S = 7200
+# A mail that hangs does so to the end, and a process that stands still for two seconds keeps what it holds.
+PATIENT = {"SMTP_TIMEOUT_S": "100", "EMAIL_TIMEOUT_MS": "110000", "LOCK_DURATION_MS": "6000"}
 SOURCE = Path(__file__).with_name("clock_shift.c")
 
 
@@ -53,11 +55,11 @@ class Hosts:
         chosen.terminate()
         assert await chosen.exit_code() == 0
         self.ahead = await self.shifted(SHIFT_S)
-        await eventually(lambda: leader(self.cluster.environment["DATABASE_URL"]))
+        await eventually(lambda: leader(self.cluster.environment["DATABASE_URL"]), 20)
         self.behind = await self.shifted(-SHIFT_S)
 
     async def shifted(self, seconds: int) -> GatewayProcess:
-        process = await self.cluster.start(LD_PRELOAD=self._shim, CLOCK_SHIFT_S=str(seconds))
+        process = await self.cluster.start(LD_PRELOAD=self._shim, CLOCK_SHIFT_S=str(seconds), **PATIENT)
         for client in (process.admin, process.user):
             client.headers["Authorization"] = f"Bearer {self._key}"
         told = datetime.fromisoformat((await process.user.get("/api/health")).json()["timestamp"])
@@ -97,14 +99,14 @@ async def test_A_B_leases_last_as_long_as_the_ledger_says(hosts: Hosts, smtp: Ho
     cluster = hosts.cluster
     smtp.script.rule = lambda phase, _subject, seen: HANG if phase == "rcpt" and seen == 0 else None
     held = [*await cluster.submit_many(4, hosts.ahead), *await cluster.submit_many(4, hosts.behind)]
-    await eventually(lambda: all(smtp.script.seen["rcpt", mail.recipient] for mail in held))
+    await eventually(lambda: all(smtp.script.seen["rcpt", mail.recipient] for mail in held), 20)
     leases = {row["id"]: row["lease_until"] for row in await jobs(cluster)}
 
     async def renewed_beyond_the_first() -> bool:
         now = {row["id"]: row for row in await jobs(cluster)}
         return all((row["lease_until"] - leases[job]).total_seconds() > 4 for job, row in now.items())
 
-    await eventually(renewed_beyond_the_first, 15)
+    await eventually(renewed_beyond_the_first, 30)
     assert {(row["state"], row["stalls"]) for row in await jobs(cluster)} == {("active", 0)}
     cluster.retire(hosts.behind)
     hosts.behind.kill()
@@ -117,7 +119,7 @@ async def test_A_B_leases_last_as_long_as_the_ledger_says(hosts: Hosts, smtp: Ho
         rows = [row for row in await jobs(cluster) if row["id"] in of_killed]
         return all((row["state"], row["stalls"]) == ("completed", 1) for row in rows)
 
-    await eventually(rescued, 15)
+    await eventually(rescued, 30)
     others = [row for row in await jobs(cluster) if row["id"] not in of_killed]
     assert {(row["state"], row["stalls"]) for row in others} <= {("active", 0)}
 

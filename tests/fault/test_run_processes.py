@@ -66,7 +66,7 @@ async def shown(process: GatewayProcess, run: str) -> dict[str, Any]:
     return found
 
 
-async def ended(process: GatewayProcess, run: str, timeout: float = 30.0) -> dict[str, Any]:
+async def ended(process: GatewayProcess, run: str, timeout: float = 45.0) -> dict[str, Any]:
     async def look() -> dict[str, Any]:
         try:
             found = await shown(process, run)
@@ -173,17 +173,12 @@ async def test_a_client_follows_a_run_over_two_replicas_and_misses_nothing(
     slow = Answer(said("Word by word, and not too fast for anybody"), gap_s=0.06, piece=6)
     provider.always(slow)
     leaving, staying = await agents.start(), await agents.start()
-    run = await a_batch(leaving)
-    events: list[tuple[str, dict[str, Any]]] = []
-    async with follow(leaving, run) as source:
-        while len([name for name, _ in events if name == "token"]) < 3:
-            events.append(await source.next())
-        last_id = source.last_id
-    async with follow(staying, run, last_id) as source:
-        while not events or events[-1][0] not in ("completed", "failed"):
-            events.append(await source.next())
-        with pytest.raises(EOFError):
-            await source.next()
+    for _ in range(3):  # a busy machine may lose Redis for a moment, and then a gap is told
+        before = outages(leaving, staying)
+        run = await a_batch(leaving)
+        events = await followed_by_both(leaving, staying, run)
+        if outages(leaving, staying) == before:
+            break
     assert not [message for name, message in events if name == "gap"]
     sequence = [message["seq"] for _, message in events]
     assert sequence == list(range(sequence[0], sequence[0] + len(events)))
@@ -195,6 +190,26 @@ async def test_a_client_follows_a_run_over_two_replicas_and_misses_nothing(
     async with follow(staying, run) as source:
         again = [await source.next() for _ in range(len(events))]
     assert again == events, "who comes late is told all of it"
+
+
+def outages(*processes: GatewayProcess) -> int:
+    return sum(process.log.count('"redis_down"') for process in processes)
+
+
+async def followed_by_both(
+    leaving: GatewayProcess, staying: GatewayProcess, run: str
+) -> list[tuple[str, dict[str, Any]]]:
+    events: list[tuple[str, dict[str, Any]]] = []
+    async with follow(leaving, run) as source:
+        while len([name for name, _ in events if name == "token"]) < 3:
+            events.append(await source.next())
+        last_id = source.last_id
+    async with follow(staying, run, last_id) as source:
+        while not events or events[-1][0] not in ("completed", "failed"):
+            events.append(await source.next())
+        with pytest.raises(EOFError):
+            await source.next()
+    return events
 
 
 @asynccontextmanager
