@@ -98,7 +98,7 @@ class Container:
 
     def ask(self, *command: str | int) -> object:
         with redis.Redis(
-            self.address, self.port, password=self.password, socket_timeout=1, decode_responses=True
+            self.address, self.port, password=self.password, socket_timeout=5, decode_responses=True
         ) as client:
             return client.execute_command(*command)
 

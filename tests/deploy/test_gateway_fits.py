@@ -16,6 +16,7 @@ from gateway.settings.loading import load
 from gateway.settings.names import KNOWN
 from gateway.web.metrics import MetricsRefresher
 from tests.deploy.rendered import K8S, ROOT, Object, each_overlay, gateways, objects, of_kind, pods
+from tests.support.eventually import eventually
 from tests.support.web import serving, settings_for
 
 SECRETS = {
@@ -116,7 +117,11 @@ async def test_probes_and_scrapes_reach_routes_of_every_role(role: str, database
     assert paths == {"/health/live", "/health/ready", "/metrics"}
     async with serving(settings_for(database_url, gateway_role=role)) as (client, runtime):
         await runtime.booted()
-        assert {path: (await client.get(path)).status_code for path in paths} == dict.fromkeys(paths, 200)
+
+        async def reached() -> bool:  # a ledger that is silent for a second is said to be
+            return {path: (await client.get(path)).status_code for path in paths} == dict.fromkeys(paths, 200)
+
+        await eventually(reached)
 
 
 async def test_what_autoscalers_ask_for_is_scraped(database_url: str) -> None:

@@ -65,7 +65,9 @@ async def _a_paused_queue_is_counted_once(cluster: Cluster, server: Prometheus) 
         return bool(alert["annotations"]["description"] == "7 jobs wait until somebody resumes it.")
 
     await eventually(told, 20, "the alert does not name the 7 jobs")
-    assert not {"QueueStuck", "GatewayDown", "NoActiveWorkers", "GatewayReplicasMissing"} & await server.firing()
+    silent = ("QueueStuck", "GatewayDown", "NoActiveWorkers", "GatewayReplicasMissing")
+    # A machine that stands still for two scrapes has them fire for a moment.
+    await eventually(lambda: _are_silent(server, *silent), 20, "alerts fire without a reason")
 
 
 async def _mails_are_counted_over_both(cluster: Cluster, server: Prometheus) -> None:
@@ -89,10 +91,18 @@ async def _those_that_go_are_missed(cluster: Cluster, server: Prometheus) -> Non
     first, second = cluster.processes
     first.kill()
     await eventually(lambda: _fires(server, "GatewayReplicasMissing"), 20)
-    assert "GatewayDown" not in await server.firing()
+    await eventually(lambda: _are_silent(server, "GatewayDown"), 20, "one of two is there")
     second.kill()
     await eventually(lambda: _fires(server, "GatewayDown", "NoActiveWorkers"), 20)
-    assert await server.query(WAITING) == {}, "absent, not 0"
+
+    async def absent() -> bool:
+        return await server.query(WAITING) == {}
+
+    await eventually(absent, 20, "absent, not 0")
+
+
+async def _are_silent(server: Prometheus, *names: str) -> bool:
+    return not set(names) & await server.firing()
 
 
 async def _fires(server: Prometheus, *names: str) -> bool:

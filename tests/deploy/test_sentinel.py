@@ -60,7 +60,7 @@ class Pair:
         assert told is not None
         assert (told["quorum"], told["down-after-milliseconds"]) == (2, 5000)
         assert (told["parallel-syncs"], told["failover-timeout"]) == (1, 10_000)
-        self.sentinel.ask("SENTINEL SET", "mymaster", "down-after-milliseconds", 1000)
+        self.sentinel.ask("SENTINEL SET", "mymaster", "down-after-milliseconds", 3000)
         self.sentinel.ask("SENTINEL DEBUG", "info-period", 500, "ping-period", 200, "publish-period", 200)
 
 
@@ -120,7 +120,7 @@ async def test_a_new_password_of_any_characters_is_taken_at_the_next_start(tmp_p
         (tmp_path / "password").write_text(password + "\n")
         sentinel.start("--bind", sentinel.address)
         try:
-            await eventually(sentinel.answers, message=f"{password} is not taken")
+            await eventually(sentinel.answers, 20, message=f"{password} is not taken")
             ids.add(str(sentinel.ask("SENTINEL MYID")))
         finally:
             sentinel.kill()
@@ -176,7 +176,7 @@ async def _what_a_gateway_reads(three: list[Pair], key: str) -> bytes:
         "postgresql://unused/unused", redis_url=f"redis://{sentinels}", redis_sentinel_name="mymaster", **passwords
     )
     assert settings.queue_redis is not None
-    client = command_client(settings.queue_redis)
+    client = command_client(settings.queue_redis, patience_s=5)
     try:
         found: bytes = await client.get(key)
     finally:

@@ -73,7 +73,7 @@ async def test_the_blocks_run_and_print_what_they_promise(dev: DevProcess) -> No
             return True
 
         if wanted["until"]:
-            await eventually(run, 10)
+            await eventually(run, 30)
         else:
             run()
 

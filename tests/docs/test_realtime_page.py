@@ -70,14 +70,14 @@ async def test_the_client_of_the_page_hears_and_comes_back(
                 command(language, tmp_path, url), stdout=out, stderr=subprocess.STDOUT, env=environment
             )
         try:
-            await eventually(lambda: has_socket(cluster), 20)
+            await eventually(lambda: has_socket(cluster), 40)
             tell(teller, 1)
-            await eventually(lambda: said.read_text().split() == ["fetch", "1"])
+            await eventually(lambda: said.read_text().split() == ["fetch", "1"], 30)
             gateway.kill()
             tell(teller, 2)
             await cluster.start(port=port)
             tell(teller, 3)
-            await eventually(lambda: said.read_text().split() == ["fetch", "1", "fetch", "2", "fetch", "3"], 30)
+            await eventually(lambda: said.read_text().split() == ["fetch", "1", "fetch", "2", "fetch", "3"], 60)
         finally:
             client.kill()
             client.wait(10)
