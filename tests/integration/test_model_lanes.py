@@ -93,7 +93,7 @@ async def test_refusals_of_one_moment_are_one_rest(pool: Pool) -> None:
     async with replicas(pool) as (provider, first, second):
         provider.always(rate_limited())
         waits = await asyncio.gather(*(busy(models) for models in (first, second) * 5))
-        assert all(2 < wait <= 5 for wait in waits), waits  # those who came later are told what is left
+        assert all(2 < wait < 8 for wait in waits), waits  # of the one rest what is left to each; a second has 10
         assert await pool.fetchval("SELECT rests FROM model_lanes WHERE provider = 'openai'") == 1
 
 
