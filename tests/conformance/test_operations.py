@@ -61,7 +61,7 @@ async def finished(one: Replica, operation: Operation) -> Operation:
         now = await one.inspector.operations.get(operation.id)
         return now if now.state != "running" else None
 
-    return await eventually(ended)
+    return await eventually(ended, 30)
 
 
 def by(action: Action, **fields: Any) -> tuple[Action, Selection]:
@@ -147,7 +147,7 @@ async def test_many_failed_jobs_run_again_once_each_and_only_those_that_match(ma
     assert (operation.state, operation.total) == ("running", CHUNK * 2 + 47)
     ended = await finished(one, operation)
     assert (ended.state, ended.done, ended.failed) == ("completed", CHUNK * 2 + 47, 0)
-    await eventually(lambda: len(one.settled("completed")) == CHUNK * 2 + 47)
+    await eventually(lambda: len(one.settled("completed")) == CHUNK * 2 + 47, 30)
     assert Counter(one.script.names) == Counter(range(3, CHUNK * 2 + 50))
 
 

@@ -308,13 +308,15 @@ async def test_replace_cancels_what_waits_and_tells_what_runs_to_end(app: RunApp
 
 
 async def test_two_that_start_at_once_are_one(app: RunApp, provider: OpenAIServer) -> None:
-    provider.always(Answer(said("Fine"), wait_s=0.2))
+    gate = Answer(said("Fine"), stop_after=1, stop="wait")
+    provider.always(gate)
     project = await app.project(agents=("scout",))
     body = {"projectId": project, "jobType": "batch"}
     answers = await asyncio.gather(*(app.call("POST", RUNS, body) for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [202] + [409] * 7
     enqueued = await asyncio.gather(*(app.call("POST", RUNS, {**body, "onConflict": "enqueue"}) for _ in range(6)))
     assert len({data(answer, 202)["jobId"] for answer in enqueued}) == 1
+    gate.go.set()
 
 
 async def test_a_click_does_not_wait_for_batches(app: RunApp, provider: OpenAIServer) -> None:

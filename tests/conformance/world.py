@@ -14,11 +14,13 @@ from gateway.infra.postgres import open_pool
 from gateway.jobs.deadlines import Deadlines
 from gateway.jobs.errors import Cancel, Fail, Snooze
 from gateway.jobs.job import ClaimedJob
+from gateway.jobs.policy import StallPolicy
 from tests.conformance.model import Ending
 from tests.support.engine import QUEUE, Replica, policy, replica
 
 HOUR_S = 3600.0  # what is delayed becomes due when the test says so, not by the clock
 GROUP_WIDTH = 2
+STALLS = StallPolicy(lease_ms=int(HOUR_S * 1000))  # a lease runs out when the test says so, too
 POLICY = policy(backoff_ms=int(HOUR_S * 1000), group_concurrency=GROUP_WIDTH)
 
 
@@ -47,7 +49,9 @@ class World:
         stack.push_async_callback(pool.close)
         holders = []
         for name in ("one", "two"):
-            made = await stack.enter_async_context(replica(pool, redis_url, patience_s=5, queue=POLICY, name=name))
+            made = await stack.enter_async_context(
+                replica(pool, redis_url, patience_s=5, queue=POLICY, stalls=STALLS, name=name)
+            )
             # The loop runs only during a rule: a ping cut in two by a pause would look like an outage.
             await made.leases.stop()
             await made.reporter.stop()
