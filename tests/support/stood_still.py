@@ -13,9 +13,10 @@ _TURN_S = 0.01
 
 @dataclass
 class Took:
-    """``seconds``: of the block, without those in which the event loop had no turn."""
+    """``seconds``: of the block, without those in which the event loop had no turn; ``longest_s`` at once."""
 
     seconds: float = 0.0
+    longest_s: float = 0.0
 
 
 @asynccontextmanager
@@ -30,6 +31,7 @@ async def timed() -> AsyncIterator[Took]:
             now = time.monotonic()
             if (late_s := now - last - _TURN_S) > _TURN_S:
                 stood_still_s += late_s
+                took.longest_s = max(took.longest_s, late_s)
             last = now
 
     watching = asyncio.create_task(watch())
