@@ -83,7 +83,8 @@ async def test_numbers_change_in_place_and_nothing_moves_under_the_reader(visits
     await link.focus()
     place = await link.bounding_box()
     waiting = row.get_by_role("cell").nth(1)
-    before = int(await waiting.inner_text())
+    before = (await shown.counts())["waiting"]
+    await expect(waiting).to_have_text(str(before))
     await shown.admin("POST", f"/jobs/{shown.jobs['active'].pop()}/cancel", {})
     await expect(waiting).to_have_text(str(before - 1))
     await shown.send("waiting", "next@slow.example")
@@ -120,8 +121,9 @@ async def test_a_row_leads_to_its_job_with_every_attempt_and_times_of_the_reader
     await page.get_by_role("cell", name="3/3").click()
     await expect(page).to_have_url(re.compile(shown.jobs["retried"][0]))
     attempts = page.get_by_role("table", name=re.compile("^Attempts"))
-    assert await attempts.get_by_role("row").count() == 4
+    await expect(attempts.get_by_role("row")).to_have_count(4)
     await expect(attempts).to_contain_text("451 4.7.1 Greylisted")
+    await page.wait_for_load_state()  # the script has written the times
     times = await page.evaluate(
         "[...document.querySelectorAll('#steps time')].map(t => [t.dateTime, t.textContent, t.title])"
     )
@@ -257,11 +259,13 @@ async def test_keys_alone_lead_everywhere_and_focus_is_seen(visits: Visits, show
     await page.keyboard.type("Greylisted")
     await page.keyboard.press("Enter")
     await expect(page).to_have_url(f"{shown.url}/jobs?q=Greylisted")
+    await page.wait_for_load_state()  # a page without its script hears no key
     await page.get_by_role("heading", name="Jobs of all queues").click()
     for keys, path in (("gs", "/schedules"), ("gw", "/replicas"), ("go", "")):
         await page.keyboard.press(keys[0])
         await page.keyboard.press(keys[1])
         await expect(page).to_have_url(shown.url + path)
+        await page.wait_for_load_state()
     await expect(page.get_by_role("button", name="Keyboard shortcuts")).to_be_visible()
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    async_playwright,
+    expect,
+)
 
 from gateway.web.session import COOKIE
 from tests.browser.world import World
@@ -19,6 +28,7 @@ FLAGS: Final = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+expect.set_options(timeout=20_000)  # by default 5 s, which a busy machine may need for a page
 _TELL_VIOLATIONS: Final = """
 document.addEventListener("securitypolicyviolation",
     (event) => console.error("policy: " + event.violatedDirective + " " + event.blockedURI));
@@ -56,7 +66,7 @@ class Visits:
         """``role`` None: nobody has signed in."""
         context = await self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | options)
         self._contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         if role is not None:
             await context.add_cookies([{"name": COOKIE, "value": token(role), "url": self.world.url}])
         await context.add_init_script(_TELL_VIOLATIONS)

@@ -90,7 +90,7 @@ class World:
             assert found["status"] == "awaiting_approval", found["status"]
             return True
 
-        await eventually(waits, 30, "the run does not ask")
+        await eventually(waits, 60, "the run does not ask")
         self.runs.append(run)
         return run
 
@@ -170,7 +170,7 @@ async def _mails_that_ended(made: World, sent: int, hostile: bool) -> None:
         counts = await made.counts()
         return counts["failed"] == 7 + hostile and counts["completed"] == sent
 
-    await eventually(ended, 30, "mails have not ended")
+    await eventually(ended, 60, "mails have not ended")
 
 
 async def _mails_that_did_not(made: World) -> None:
@@ -180,7 +180,7 @@ async def _mails_that_did_not(made: World) -> None:
     async def busy() -> bool:
         return (await made.counts())["active"] == SLOTS
 
-    await eventually(busy, 20, "mails are not under way")
+    await eventually(busy, 40, "mails are not under way")
     for number in range(3):
         await made.send("waiting", f"{_name(9 - number)}@slow.example", priority=number)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
