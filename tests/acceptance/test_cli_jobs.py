@@ -180,12 +180,13 @@ async def test_ctrl_c_leaves_the_operation_running_and_says_how_to_go_on(
         await ledger.execute("SELECT FROM jobs FOR UPDATE")  # the leader waits for this
         looking_on = started(dev, *command)
         operation_id = await eventually(
-            lambda: ledger.fetchval("SELECT id FROM operations WHERE state = 'running'"), timeout=20
+            lambda: ledger.fetchval("SELECT id FROM operations WHERE state = 'running'"), timeout=40
         )
         shown = json.loads(run("operations", "show", str(operation_id), "--json").stdout)
         assert (shown["state"], shown["done"]) == ("running", 0)
+        await asyncio.sleep(1)  # the leader may be at it before the command has heard its id
         looking_on.send_signal(signal.SIGINT)
-        _, said = looking_on.communicate(timeout=20)
+        _, said = looking_on.communicate(timeout=30)
     assert looking_on.returncode == 130
     assert f"gateway operations follow {operation_id}" in said
     assert f"gateway operations cancel {operation_id}" in said

@@ -62,7 +62,7 @@ async def test_two_processes_make_one_run_of_each_tick(cluster: Cluster, pool: a
     schedules = [await scheduled(first, await project_of(second), "general") for _ in range(6)]
     await pool.execute("UPDATE schedules SET next_at = date_trunc('second', now())")
     for schedule in schedules:
-        (tick,) = await eventually(lambda schedule=schedule: judged(first, schedule), 20)
+        (tick,) = await eventually(lambda schedule=schedule: judged(first, schedule), 40)
         assert (tick["skipped"], tick["reason"]) == (None, None)
     assert await pool.fetchval("SELECT count(*) FROM runs") == len(schedules)
 
@@ -87,7 +87,7 @@ async def test_what_a_killed_process_was_judging_is_judged_once(
             held = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'run_schedule_ticks'::regclass"
             return bool(await pool.fetchval(held))
 
-        await eventually(waits, 15)
+        await eventually(waits, 30)
         cluster.retire(first)
         first.kill()
     second = await cluster.start()
@@ -133,7 +133,7 @@ async def test_a_webhook_signed_as_documented_starts_a_run(cluster: Cluster) -> 
         assert run["status"] == "completed", run
         return run
 
-    run = await eventually(ended, 20)
+    run = await eventually(ended, 40)
     assert (run["triggeredBy"], run["context"]["webhook"]["branch"]) == ("webhook", "main")
     assert hook["secret"] not in gateway.log
 

@@ -63,7 +63,7 @@ class Acting:
         found: list[dict[str, Any]] = answer.json()["data"]
         return found[::-1]
 
-    async def ended(self, run: RunRow, client: httpx.AsyncClient, timeout: float = 20.0) -> list[dict[str, Any]]:
+    async def ended(self, run: RunRow, client: httpx.AsyncClient, timeout: float = 40.0) -> list[dict[str, Any]]:
         """The run's actions, once the run is complete."""
 
         async def complete() -> bool:
