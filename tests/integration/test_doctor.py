@@ -46,7 +46,7 @@ async def smtp() -> AsyncIterator[ScriptedSmtp]:
         yield server
 
 
-async def examine(settings: Settings, prometheus: str | None = None, limit_s: float = 6.0) -> Found:
+async def examine(settings: Settings, prometheus: str | None = None, limit_s: float = 30.0) -> Found:
     found = await examined(settings, prometheus, limit_s)
     return {finding.name: finding for finding in found}
 
