@@ -184,7 +184,8 @@ async def test_ctrl_c_leaves_the_operation_running_and_says_how_to_go_on(
         )
         shown = json.loads(run("operations", "show", str(operation_id), "--json").stdout)
         assert (shown["state"], shown["done"]) == ("running", 0)
-        await asyncio.sleep(1)  # the leader may be at it before the command has heard its id
+        address = f"/operations/{operation_id}"
+        await eventually(lambda: dev.log.count(address) > 1, 20, "the command does not look on")  # one is ours
         looking_on.send_signal(signal.SIGINT)
         _, said = looking_on.communicate(timeout=30)
     assert looking_on.returncode == 130
