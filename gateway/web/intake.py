@@ -6,16 +6,15 @@ fill it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import structlog
 from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from gateway.problem import Problem
-from gateway.web.middleware import BODY_MAX_BYTES, QUIET, request_id_of
+from gateway.web.middleware import BODY_MAX_BYTES, QUIET, answer_problem
 
 log = structlog.get_logger(__name__)
 
@@ -88,18 +87,5 @@ def _size(scope: HTTPScope) -> int:
 
 
 async def _refuse(scope: HTTPScope, send: Send) -> None:
-    problem = Problem(503, "too_busy", "Too many requests are being answered at this moment. Try again in a second")
-    error: dict[str, Any] = {
-        "code": problem.code,
-        "message": problem.message,
-        "details": [],
-        "requestId": request_id_of(scope),
-    }
-    body = msgspec.json.encode({"success": False, "error": error})
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", str(RETRY_AFTER_S).encode()),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    words = "Too many requests are being answered at this moment. Try again in a second"
+    await answer_problem(Problem(503, "too_busy", words, headers={"Retry-After": str(RETRY_AFTER_S)}), scope, send)

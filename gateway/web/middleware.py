@@ -101,15 +101,21 @@ def _has_sound_host(headers: Headers) -> bool:
 async def _refuse_host(scope: Scope, _receive: Receive, send: Send) -> None:
     """RFC 9112, 3.2."""
     refused = Problem(400, "bad_host", "Host is not the name or address of a server, with or without a port")
+    await answer_problem(refused, scope, send)
+
+
+async def answer_problem(problem: Problem, scope: Scope, send: Send) -> None:
+    """Before the framework has seen the request; as it would be answered there."""
     error: dict[str, Any] = {
-        "code": refused.code,
-        "message": refused.message,
+        "code": problem.code,
+        "message": problem.message,
         "details": [],
         "requestId": request_id_of(scope),
     }
     body = msgspec.json.encode({"success": False, "error": error})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **problem.headers}
+    named = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": named})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
