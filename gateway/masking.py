@@ -131,9 +131,9 @@ def _hidden_by(edited: list[Any], originals: list[Any]) -> list[Any]:
     return found
 
 
-def pretty(value: Any) -> str:
-    """As JSON for reading: whole, or its beginning and a word about the rest."""
+def pretty(value: Any, most: int | None = SHOWN_MAX) -> str:
+    """As JSON for reading: whole, or its first ``most`` characters and a word about the rest."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode("utf-8", "replace")
-    if len(text) <= SHOWN_MAX:
+    if most is None or len(text) <= most:
         return text
-    return f"{text[:SHOWN_MAX]}\n… {len(text) - SHOWN_MAX} more characters"
+    return f"{text[:most]}\n… {len(text) - most} more characters"

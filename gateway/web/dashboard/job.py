@@ -104,7 +104,7 @@ def job_id_of(text: str) -> UUID:
 
 def pretty_whole(args: Any) -> str | None:
     """None for an argument that is too large to be edited on a page."""
-    text = msgspec.json.format(msgspec.json.encode(args), indent=2).decode()
+    text = pretty(args, None)
     return text if len(text) <= EDITED_MAX else None
 
 

@@ -129,12 +129,8 @@ def _card(action: Action, project: str, may_read: bool) -> ActionCard:
         action=shown,
         project=project,
         badge=badge_of_action(action.status),
-        arguments=_whole(action.arguments) if may_read else CONTENT_MASK,
-        proposed=_whole(action.proposed) if may_read and action.proposed is not None else None,
+        # Whole: nobody says yes to what is not shown; ``actions.py`` bounds how long it may be.
+        arguments=pretty(action.arguments, None) if may_read else CONTENT_MASK,
+        proposed=pretty(action.proposed, None) if may_read and action.proposed is not None else None,
         outcome=None if action.outcome is None else pretty(action.outcome),
     )
-
-
-def _whole(arguments: Any) -> str:
-    """Nobody says yes to what is not shown; ``actions.py`` bounds how long it may be."""
-    return msgspec.json.format(msgspec.json.encode(arguments), indent=2).decode()
